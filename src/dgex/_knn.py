@@ -1,0 +1,274 @@
+"""KNN-GE, the gene-based nearest-neighbour baseline of the D-GEX paper."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from dgex import _validation
+from dgex._statistics import gene_scaling, gene_statistics, standardized
+
+# Bytes of the profiles worked on at a time, in fit and in predict.
+FIT_BLOCK_BYTES = 2**26
+PREDICT_BLOCK_BYTES = 2**23
+
+Scaling = tuple[np.ndarray, np.ndarray]  # mean and scale of every gene
+
+
+class KNNGeneRegressor(RegressorMixin, BaseEstimator):
+    """Infer each target gene as the mean of the landmark genes nearest to it (KNN-GE).
+
+    For every target the `n_neighbors` landmarks with the most similar expression over the training profiles are found
+    once; the prediction for a profile is the mean of their values in that profile. The distances are between *genes*
+    (columns), unlike those of `sklearn.neighbors.KNeighborsRegressor`, which are between profiles. Chen et al. [1]_ use
+    it as a baseline.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=5
+        Landmarks per target. After `fit` it can be lowered (`set_params`) without fitting again, to tune it on
+        validation data. All landmarks are used, with a warning, if there are fewer.
+
+    weights : {"uniform", "distance"}, default="uniform"
+        Whether neighbours count equally or by the inverse of their distance; with "distance", landmarks at distance
+        zero take all the weight.
+
+    metric : {"euclidean", "correlation"}, default="euclidean"
+        Distance of two genes over the training profiles: Euclidean, or 1 - Pearson's correlation (1 for a constant
+        gene).
+
+    standardize : bool, default=False
+        Compare and average genes as (x - mean) / (standard deviation + 1e-3) over the training profiles, and return
+        predictions in the units of `y`. The paper works on standardized expression; set this for raw intensities.
+
+    Attributes
+    ----------
+    neighbors_ : ndarray of int of shape (n_targets, n_neighbors)
+        Columns of `X` nearest to each target, nearest first; equal distances in the order of the columns.
+
+    neighbor_distances_ : ndarray of float64 of shape (n_targets, n_neighbors)
+        Their distances.
+
+    landmark_mean_, landmark_scale_ : ndarray of shape (n_features_in_,)
+        Statistics that standardize `X`; zeros and ones without standardization.
+
+    target_mean_, target_scale_ : ndarray of shape (n_outputs_,)
+        Statistics that standardize `y`.
+
+    n_outputs_ : int
+        Number of target genes.
+
+    target_names_ : ndarray of str or None
+        Names of the target genes, if `y` was a DataFrame.
+
+    n_features_in_ : int
+        Number of landmark genes.
+
+    feature_names_in_ : ndarray of str
+        Names of the landmark genes; only if `X` was a DataFrame.
+
+    See Also
+    --------
+    DGEXRegressor : The neural network of the paper.
+    sklearn.neighbors.KNeighborsRegressor : Nearest profiles instead of nearest genes.
+
+    Notes ----- All distances come from one matrix product of landmarks and targets, in blocks of profiles: float32 data
+    are multiplied in float32, and the blocks summed in float64. Beyond the data, `fit` takes a block (64 MiB) and a few
+    arrays of shape (n_targets, n_landmarks).
+
+    References
+    ----------
+    .. [1] Chen Y, Li Y, Narayan R, Subramanian A, Xie X (2016). Gene expression inference with deep learning.
+       Bioinformatics 32(12), 1832-1839.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dgex import KNNGeneRegressor
+    >>> X = np.array([[1.0, 4.0, 9.0], [2.0, 3.0, 7.0], [3.0, 2.0, 8.0]])
+    >>> y = np.array([[1.5, 4.5], [2.0, 3.0], [3.5, 1.5]])
+    >>> model = KNNGeneRegressor(n_neighbors=1).fit(X, y)
+    >>> model.neighbors_.ravel()
+    array([0, 1])
+    >>> model.predict([[5.0, 6.0, 7.0]])
+    array([[5., 6.]])
+    """
+
+    _parameter_constraints = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "weights": [StrOptions({"uniform", "distance"})],
+        "metric": [StrOptions({"euclidean", "correlation"})],
+        "standardize": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        *,
+        n_neighbors: int = 5,
+        weights: str = "uniform",
+        metric: str = "euclidean",
+        standardize: bool = False,
+    ):
+        self.n_neighbors = n_neighbors
+        self.weights = weights
+        self.metric = metric
+        self.standardize = standardize
+
+    def fit(self, X: Any, y: Any) -> KNNGeneRegressor:
+        """Find the nearest landmarks of every target.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_profiles, n_landmarks)
+            Expression of the landmark genes.
+
+        y : array-like of shape (n_profiles, n_targets) or (n_profiles,)
+            Expression of the target genes, on the scale of the landmarks (or see `standardize`).
+
+        Returns
+        -------
+        self : KNNGeneRegressor
+            The fitted estimator.
+        """
+        self._validate_params()
+        X_array, y_array = _validation.validated_training_data(self, X, y, reset=True)
+        _validation.warn_of_measured_targets(self, X_array, y_array)
+        n_neighbors = self.n_neighbors
+        if n_neighbors > X_array.shape[1]:
+            warnings.warn(
+                f"Got n_neighbors={n_neighbors} and {X_array.shape[1]} landmarks; all landmarks are neighbours.",
+                UserWarning,
+                stacklevel=2,
+            )
+        self.landmark_mean_, self.landmark_scale_ = gene_scaling(X_array, standardize=self.standardize)
+        self.target_mean_, self.target_scale_ = gene_scaling(y_array, standardize=self.standardize)
+        distances = self._distances(X_array, y_array)
+        # Equal landmarks are equally near; a matrix product may round them differently.
+        distances = distances[:, _validation.first_equal_column(X_array, X_array)]
+        self.neighbors_ = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]
+        self.neighbor_distances_ = np.take_along_axis(distances, self.neighbors_, axis=1)
+        return self
+
+    def kneighbors(
+        self, n_neighbors: int | None = None, return_distance: bool = True
+    ) -> tuple[np.ndarray, np.ndarray] | np.ndarray:
+        """The landmarks nearest to each target.
+
+        Parameters
+        ----------
+        n_neighbors : int, default=None
+            How many, at most those of `fit`; None for the parameter of the estimator.
+
+        return_distance : bool, default=True
+            Whether to return the distances too.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_targets, n_neighbors)
+            Distances, ascending; only if asked for.
+
+        indices : ndarray of shape (n_targets, n_neighbors)
+            Columns of `X` in training.
+        """
+        check_is_fitted(self)
+        n_known = self.neighbors_.shape[1]
+        wanted = self.n_neighbors if n_neighbors is None else n_neighbors
+        wanted = min(wanted, self.n_features_in_)
+        if not 1 <= wanted <= n_known:
+            raise ValueError(
+                f"Got n_neighbors={wanted}, but expected 1 to {n_known}, the number found by fit. Fit again with more."
+            )
+        indices = self.neighbors_[:, :wanted]
+        return (self.neighbor_distances_[:, :wanted], indices) if return_distance else indices
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Infer the target genes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_profiles, n_landmarks)
+            Expression of the landmark genes, in the order of training.
+
+        Returns
+        -------
+        y : ndarray of shape (n_profiles, n_targets) or (n_profiles,)
+            Mean of the neighbours' values; float32 if `X` is, else float64.
+        """
+        distances, neighbors = self.kneighbors()
+        X_array = _validation.validated_profiles(self, X, reset=False)
+        weights = neighbor_weights(distances, self.weights).astype(X_array.dtype)
+        result = np.empty((len(X_array), self.n_outputs_), dtype=X_array.dtype)
+        block_rows = max(1, PREDICT_BLOCK_BYTES // (X_array.itemsize * self.n_outputs_))
+        for start in range(0, len(X_array), block_rows):
+            block = slice(start, start + block_rows)
+            x = standardized(X_array[block], self.landmark_mean_, self.landmark_scale_)
+            mean = weights[:, 0] * x[:, neighbors[:, 0]]
+            for rank in range(1, neighbors.shape[1]):
+                mean += weights[:, rank] * x[:, neighbors[:, rank]]
+            result[block] = mean * self.target_scale_ + self.target_mean_
+        return result[:, 0] if self._y_is_vector else result
+
+    def _distances(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Distances of targets and landmarks, shape (n_targets, n_landmarks)."""
+        if self.metric == "correlation":
+            x_mean, x_scale = gene_statistics(X)
+            y_mean, y_scale = gene_statistics(y)
+            products, _, _ = gene_products(X, y, (x_mean, _nonzero(x_scale)), (y_mean, _nonzero(y_scale)))
+            return np.clip(1.0 - products / len(X), 0.0, 2.0)
+        if self.standardize:
+            x_scaling, y_scaling = (self.landmark_mean_, self.landmark_scale_), (self.target_mean_, self.target_scale_)
+        else:
+            # Any common shift leaves the differences as they are; this one keeps their squares small, and integers
+            # exact.
+            shift = np.rint(np.mean(X[:100]))
+            x_scaling, y_scaling = ((np.full(n_genes, shift), np.ones(n_genes)) for n_genes in (X.shape[1], y.shape[1]))
+        products, x_squares, y_squares = gene_products(X, y, x_scaling, y_scaling)
+        return np.sqrt(np.maximum(y_squares[:, None] + x_squares - 2.0 * products, 0.0))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        # A mean of other genes' values promises no R^2.
+        tags.regressor_tags.poor_score = True
+        return tags
+
+
+def gene_products(
+    X: np.ndarray, y: np.ndarray, x_scaling: Scaling, y_scaling: Scaling
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums over profiles of target x landmark, landmark^2 and target^2, of scaled genes, in float64."""
+    dtype = np.result_type(X, y)
+    products = np.zeros((y.shape[1], X.shape[1]))
+    x_squares, y_squares = np.zeros(X.shape[1]), np.zeros(y.shape[1])
+    block_rows = max(1, FIT_BLOCK_BYTES // (dtype.itemsize * (X.shape[1] + y.shape[1])))
+    for start in range(0, len(X), block_rows):
+        block = slice(start, start + block_rows)
+        x_block = standardized(X[block].astype(dtype, copy=False), *x_scaling)
+        y_block = standardized(y[block].astype(dtype, copy=False), *y_scaling)
+        products += y_block.T @ x_block
+        x_squares += np.einsum("ij,ij->j", x_block, x_block)
+        y_squares += np.einsum("ij,ij->j", y_block, y_block)
+    return products, x_squares, y_squares
+
+
+def neighbor_weights(distances: np.ndarray, weights: str) -> np.ndarray:
+    """The weight of each neighbour in the mean; rows sum to one."""
+    if weights == "uniform":
+        return np.full(distances.shape, 1.0 / distances.shape[1])
+    with np.errstate(divide="ignore"):
+        inverse = 1.0 / distances
+    at_zero = np.isinf(inverse)
+    inverse[at_zero.any(axis=1)] = 0.0
+    inverse[at_zero] = 1.0
+    return inverse / inverse.sum(axis=1, keepdims=True)
+
+
+def _nonzero(scale: np.ndarray) -> np.ndarray:
+    return np.where(scale > 0, scale, 1.0)

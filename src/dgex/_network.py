@@ -1,0 +1,161 @@
+"""The multilayer perceptron of D-GEX: shape, initialisation, dropout, forward pass.
+
+Every activation offered maps zero to zero. A unit whose weights are zero is therefore silent and stays so
+(its gradients are zero too), which lets :mod:`dgex._sharding` pad layers to a multiple of the device count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "identity": lambda h: h,
+}
+
+# Chen et al. initialise the output weights from U(-1e-4, 1e-4): training starts from a prediction of zero.
+OUTPUT_INIT_BOUND = 1e-4
+
+
+class Layer(NamedTuple):
+    """Parameters of one layer, or anything that there is one of per parameter."""
+
+    kernel: Any  # (fan_in, fan_out)
+    bias: Any  # (fan_out,)
+
+
+Parameters = tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The shape of a network; hashable, so that it can select a compiled program."""
+
+    n_inputs: int
+    hidden_layer_sizes: tuple[int, ...]
+    n_outputs: int
+    activation: str = "tanh"
+    compute_dtype: str = "float32"
+
+    @property
+    def layer_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(fan_in, fan_out) of every layer, from the first hidden layer to the output."""
+        sizes = (self.n_inputs, *self.hidden_layer_sizes, self.n_outputs)
+        return tuple(pairwise(sizes))
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum((fan_in + 1) * fan_out for fan_in, fan_out in self.layer_shapes)
+
+    def padded_to(self, multiple: int) -> NetworkConfig:
+        """The same network with every layer's width rounded up to a multiple."""
+
+        def round_up(width: int) -> int:
+            return -(-width // multiple) * multiple
+
+        hidden = tuple(round_up(width) for width in self.hidden_layer_sizes)
+        return replace(self, hidden_layer_sizes=hidden, n_outputs=round_up(self.n_outputs))
+
+
+def symmetric_uniform(bound: float) -> nnx.Initializer:
+    """Initializer that draws from U(-bound, bound)."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def dropout(h: jax.Array, rate: jax.Array, key: jax.Array) -> jax.Array:
+    """Zero each activation with probability `rate`, scale the others by 1 / (1 - rate).
+
+    The random word of activation (row, unit) is a hash (the finaliser of MurmurHash3) of a random word for
+    the row and the unit's index. It depends on neither the width of the array nor how it is sharded, so
+    padded and sharded networks drop the same units; and it costs a fraction of a Threefry draw per element.
+    `rate` is traced: a sweep over dropout rates runs one compiled program.
+    """
+    n_rows, n_units = h.shape
+    row_words = jax.random.bits(key, (n_rows, 1), jnp.uint32)
+    unit_words = jnp.arange(n_units, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1)
+    word = row_words ^ unit_words
+    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
+    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
+    word = word ^ (word >> 16)
+    # 24 bits are compared as float32, which represents all of them exactly.
+    keep = (word >> 8).astype(jnp.float32) >= rate * 2.0**24
+    return jnp.where(keep, h / (1.0 - rate), 0.0)
+
+
+def _in_compute_dtype(operands: Any, /, *, dtype: Any = None, inexact: bool = True) -> Any:
+    """Cast the operands of a matrix product; the bias is added in float32."""
+    del inexact
+    inputs, kernel, bias = operands
+    return inputs.astype(dtype), kernel.astype(dtype), bias
+
+
+class MLP(nnx.Module):
+    """Fully connected network with a linear output layer (Chen et al. 2016, section 2.3).
+
+    Hidden kernels start from U(+-sqrt(6 / (fan_in + fan_out))), the output kernel from U(+-1e-4), biases
+    from zero. Parameters and accumulation are float32 whatever the compute dtype.
+    """
+
+    def __init__(self, config: NetworkConfig, rngs: nnx.Rngs):
+        *hidden_shapes, output_shape = config.layer_shapes
+        hidden_init = nnx.initializers.glorot_uniform()
+        inits = [hidden_init] * len(hidden_shapes) + [symmetric_uniform(OUTPUT_INIT_BOUND)]
+        self.activation = config.activation
+        self.layers = nnx.List(
+            nnx.Linear(
+                fan_in,
+                fan_out,
+                dtype=jnp.dtype(config.compute_dtype),
+                param_dtype=jnp.float32,
+                preferred_element_type=jnp.float32,
+                promote_dtype=_in_compute_dtype,
+                kernel_init=init,
+                rngs=rngs,
+            )
+            for (fan_in, fan_out), init in zip([*hidden_shapes, output_shape], inits, strict=True)
+        )
+
+    def last_hidden(
+        self, x: jax.Array, dropout_rate: jax.Array | None = None, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Activations of the last hidden layer, shape (n_profiles, n_units); dropout after each layer."""
+        activation = ACTIVATIONS[self.activation]
+        for depth, layer in enumerate(self.layers[:-1]):
+            x = activation(layer(x))
+            if dropout_rate is not None and key is not None:
+                x = dropout(x, dropout_rate, jax.random.fold_in(key, depth))
+        return x
+
+    def __call__(self, x: jax.Array, dropout_rate: jax.Array | None = None, key: jax.Array | None = None) -> jax.Array:
+        """Predicted targets, shape (n_profiles, n_outputs)."""
+        return self.layers[-1](self.last_hidden(x, dropout_rate, key))
+
+
+def initial_parameters(config: NetworkConfig, key: jax.Array) -> Parameters:
+    """Draw the initial parameters; a pure function of `key`."""
+    module: Any = MLP(config, nnx.Rngs(params=key))
+    return tuple(Layer(layer.kernel.get_value(), layer.bias.get_value()) for layer in module.layers)
+
+
+def network(config: NetworkConfig, parameters: Parameters) -> MLP:
+    """The module that holds the given parameters; to be called while tracing."""
+    module = nnx.eval_shape(lambda: MLP(config, nnx.Rngs(0)))
+    for layer, (kernel, bias) in zip(module.layers, parameters, strict=True):
+        layer.kernel = nnx.Param(kernel)
+        layer.bias = nnx.Param(bias)
+    return module

@@ -1,0 +1,490 @@
+"""D-GEX as a scikit-learn regressor."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import Tags, _safe_indexing
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from dgex import _validation
+from dgex._network import ACTIVATIONS, Layer
+from dgex._prediction import predict
+from dgex._programs import LOSSES
+from dgex._session import EpochObserver, Session, learned_scaling, open_session, selected_attributes
+from dgex._sharding import select_devices
+from dgex._training import EarlyStopping
+
+
+class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
+    r"""Infer target genes from landmark genes with the multilayer perceptron of D-GEX.
+
+    One network maps the expression of all landmark genes to that of all target genes. The defaults are the method of
+    Chen et al. [1]_ with their smallest architecture: tanh units, dropout after every hidden layer, squared error
+    summed over targets, gradient descent with momentum, a learning rate that decays when the training error rises, 200
+    epochs, and the weights of the epoch with the lowest validation error. :mod:`dgex.recipes` has their other 26
+    configurations.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int, default=(3000,)
+        Units of each hidden layer. The paper uses 1 to 3 layers of 3000, 6000 or 9000 units.
+
+    activation : {"tanh", "relu", "gelu", "silu", "identity"}, default="tanh"
+        Activation of the hidden units. The output is linear.
+
+    dropout : float, default=0.1
+        Probability with which the output of a hidden unit is dropped in a training step, in [0, 1); never that of a
+        landmark. The paper compares 0, 0.1 and 0.25. Changing it compiles nothing, except between zero and non-zero.
+
+    loss : {"squared_error", "absolute_error", "huber"}, default="squared_error"
+        Loss of one value on standardized expression, summed over targets and averaged over a mini-batch. "huber" is
+        squared below one standard deviation and linear above it, with the slope that the square has there.
+
+    solver : {"sgd", "adamw"}, default="sgd"
+        "sgd" is gradient descent with classic momentum, v <- momentum v - learning_rate g, w <- w + v; "adamw" is Adam
+        with decoupled weight decay.
+
+    learning_rate_init : "auto" or float, default="auto"
+        Learning rate of the first epoch. For "sgd", "auto" is the paper's: 5e-4 with one hidden layer, else 3e-4, times
+        3 for the weights above the first hidden layer at the paper's sizes; at other sizes each layer's factor follows
+        the rule under Notes. A number is taken as it is, with the factor 3 of the paper ("sgd" only). For "adamw",
+        "auto" is 1e-3.
+
+    learning_rate_decay : float, default=0.9
+        Factor on the learning rate after an epoch at whose end the training error had risen; 1 turns decay off.
+
+    learning_rate_min : float, default=1e-5
+        The learning rate is not lowered below this.
+
+    momentum : float, default=0.5
+        Momentum of "sgd", in [0, 1).
+
+    weight_decay : float, default=0.01
+        Decoupled weight decay of "adamw", on weights and not on biases.
+
+    beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
+        Constants of "adamw".
+
+    batch_size : int, default=200
+        Profiles in a mini-batch; all of them if there are fewer.
+
+    max_iter : int, default=200
+        Epochs of one call of `fit`.
+
+    standardize : bool, default=True
+        Subtract the mean of each gene and divide by its standard deviation plus 1e-3, both over the training profiles,
+        on the way in, and the reverse on the way out. Predictions are then in the units of `y`, whatever these are.
+
+    validation_fraction : float, default=0.1
+        Fraction of the profiles that `fit` holds out to select the epoch on when it is given no validation data; 0
+        turns selection off and keeps the weights of the last epoch.
+
+    monitor_size : int, default=5000
+        The training error, by whose rise the learning rate decays, is measured on so many random training profiles.
+
+    early_stopping : bool, default=False
+        Stop when the error on the first validation set has not fallen by more than `tol` for `n_iter_no_change` epochs.
+        The paper trains all epochs.
+
+    n_iter_no_change : int, default=10
+        Patience of early stopping, in epochs.
+
+    tol : float, default=1e-4
+        Smallest fall of the validation error that early stopping counts as progress.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on where the last one stopped, with its weights, momentum, learning rate, standardization and
+        best epochs, for `max_iter` more epochs.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial weights, the profiles held out, their order in every epoch, and dropout.
+
+    verbose : bool or int, default=False
+        Whether to print a line for every epoch.
+
+    compute_dtype : {"float32", "bfloat16"}, default="float32"
+        Type of the operands of matrix products. Weights, sums and updates are float32 in either case.
+
+    devices : int, sequence of int or None, default=None
+        Devices to train and predict on: all that JAX sees (None), the first so many (int), or those with the given
+        numbers. The units of every layer and the target genes are divided among them.
+
+    Attributes
+    ----------
+    coefs_ : list of ndarray
+        Weights of each layer, float32 of shape (n_units_below, n_units).
+
+    intercepts_ : list of ndarray
+        Biases of each layer, float32 of shape (n_units,).
+
+    history_ : list of dict
+        One record per epoch: "epoch", "learning_rate", "loss" (over the epoch's mini-batches, per profile, with
+        dropout),
+        "train_mae" on the monitored profiles, "validation_mae_0", "validation_mae_1", ... for each validation set, and
+        "seconds". Errors are means over profiles and targets on standardized expression, as in the paper's tables.
+        `pandas.DataFrame(model.history_)` makes a table of it.
+
+    loss_curve_ : list of float
+        The "loss" of every epoch.
+
+    best_epoch_ : int
+        The epoch, counted from 1, whose weights predict.
+
+    best_score_ : float or None
+        Its mean absolute error on the validation set (lower is better), on standardized expression; None without
+        selection.
+
+    n_iter_ : int
+        Epochs trained, over all calls that went on from one another.
+
+    landmark_mean_, landmark_scale_ : ndarray of shape (n_features_in_,)
+        Statistics that standardize `X`; zeros and ones without standardization.
+
+    target_mean_, target_scale_ : ndarray of shape (n_outputs_,)
+        Statistics that standardize `y`.
+
+    n_layers_ : int
+        Number of layers, input and output included.
+
+    n_outputs_ : int
+        Number of target genes.
+
+    target_names_ : ndarray of str or None
+        Names of the target genes, if `y` was a DataFrame.
+
+    n_features_in_ : int
+        Number of landmark genes.
+
+    feature_names_in_ : ndarray of str
+        Names of the landmark genes; only if `X` was a DataFrame.
+
+    See Also
+    --------
+    KNNGeneRegressor : The gene-based nearest-neighbour baseline of the paper.
+    QuantileJointNormalizer : Makes the profiles of several platforms comparable.
+    dgex.recipes.paper : The paper's configurations.
+
+    Notes
+    -----
+    *Automatic learning rates.* Let q_l be the expected squared norm of the activations of layer l before training,
+
+    .. math::
+
+        q_0 = n_{landmarks}, \quad s_l = \frac{2 q_{l-1}}{fan_{in} + fan_{out}}, \quad q_l = fan_{out} \frac{s_l}{1
+        + s_l}.
+
+    The output layer's learning rate gets the factor :math:`\min(1, q_L / 500)^{-3/4}`. That of hidden layer l is
+    :math:`\sqrt{r / [r]}` with :math:`r = \min(1, q_L / 500)^{1/2} q_L / (n_{targets}\, q_{l-1})` and [r] that
+    number clipped to the range of the paper's architectures, [6e-5, 3.3e-4]; at most that of the output. All factors
+    are one at the paper's sizes.
+
+    *Departures from the paper.* The last, short mini-batch of an epoch is divided by the full batch size, so that all
+    profiles weigh the same. Order and dropout come from other generators. All targets are trained in one network.
+
+    *Precision.* Networks compute in float32, and float32 data stay float32. A profile's prediction is the same to the
+    last bit whether it comes alone, in another order or in another batch, on the same devices.
+
+    *Size.* A fitted estimator holds the weights, those of the best epoch of every validation set, and the training
+    state from which `partial_fit` and `warm_start` go on.
+
+    References
+    ----------
+    .. [1] Chen Y, Li Y, Narayan R, Subramanian A, Xie X (2016). Gene expression inference with deep learning.
+       Bioinformatics 32(12), 1832-1839.
+
+    Examples
+    --------
+    >>> from dgex import DGEXRegressor
+    >>> from dgex.datasets import make_expression_profiles
+    >>> data = make_expression_profiles(n_profiles=300, n_landmarks=20, n_targets=50, random_state=0)
+    >>> model = DGEXRegressor(hidden_layer_sizes=(100,), max_iter=20, random_state=0)
+    >>> model.fit(data.X[:200], data.y[:200]).predict(data.X[200:]).shape
+    (100, 50)
+
+    Select on validation sets of one's own, here two; predictions use the first, `best_model` gives the other:
+
+    >>> X_val, y_val = (data.X[200:250], data.X[250:]), (data.y[200:250], data.y[250:])
+    >>> model = model.fit(data.X[:200], data.y[:200], X_val=X_val, y_val=y_val)
+    >>> model.best_model(validation_set=1).predict(data.X[250:]).shape
+    (50, 50)
+    """
+
+    _parameter_constraints = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "loss": [StrOptions(set(LOSSES))],
+        "solver": [StrOptions({"sgd", "adamw"})],
+        "learning_rate_init": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "learning_rate_decay": [Interval(Real, 0, 1, closed="right")],
+        "learning_rate_min": [Interval(Real, 0, None, closed="left")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "standardize": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "monitor_size": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "compute_dtype": [StrOptions({"float32", "bfloat16"})],
+        "devices": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+    }
+
+    def __init__(
+        self,
+        *,
+        hidden_layer_sizes: int | Sequence[int] = (3000,),
+        activation: str = "tanh",
+        dropout: float = 0.1,
+        loss: str = "squared_error",
+        solver: str = "sgd",
+        learning_rate_init: float | str = "auto",
+        learning_rate_decay: float = 0.9,
+        learning_rate_min: float = 1e-5,
+        momentum: float = 0.5,
+        weight_decay: float = 0.01,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        batch_size: int = 200,
+        max_iter: int = 200,
+        standardize: bool = True,
+        validation_fraction: float = 0.1,
+        monitor_size: int = 5000,
+        early_stopping: bool = False,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool | int = False,
+        compute_dtype: str = "float32",
+        devices: int | Sequence[int] | None = None,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.dropout = dropout
+        self.loss = loss
+        self.solver = solver
+        self.learning_rate_init = learning_rate_init
+        self.learning_rate_decay = learning_rate_decay
+        self.learning_rate_min = learning_rate_min
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.standardize = standardize
+        self.validation_fraction = validation_fraction
+        self.monitor_size = monitor_size
+        self.early_stopping = early_stopping
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+        self.compute_dtype = compute_dtype
+        self.devices = devices
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> DGEXRegressor:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_profiles, n_landmarks)
+            Expression of the landmark genes, usually log2; array, memory map or DataFrame.
+
+        y : array-like of shape (n_profiles, n_targets) or (n_profiles,)
+            Expression of the target genes, in any units.
+
+        X_val, y_val : array-like or tuple of array-like, default=None
+            Validation data: one set, or a tuple of several, such as held-out arrays and RNA-seq. Every set selects an
+            epoch of its own; predictions use the first set's, :meth:`best_model` gives the others. They are
+            standardized by the training statistics; standardize each platform yourself where that is not meant
+            (:func:`dgex.preprocessing.standardize_platforms`). Without validation data, `validation_fraction` applies.
+
+        Returns
+        -------
+        self : DGEXRegressor
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If data or parameters are not as described; the message says what was found, expected, and what to do.
+        dgex.TrainingDiverged
+            If the training error is no longer finite. An earlier fit is kept.
+
+        Notes
+        -----
+        A keyboard interrupt ends training with a warning and keeps the best epoch so far; before the end of the first
+        epoch it is passed on.
+
+        scikit-learn indexes fit parameters that are as long as `X` together with it: in `GridSearchCV`, pass
+        `X_val=(X_val,), y_val=(y_val,)` when a validation set happens to have as many profiles as `X`.
+        """
+        self._validate_params()
+        going_on = self.warm_start and hasattr(self, "_run")
+        session = self._session(X, y, X_val, y_val, going_on=going_on, validation_fraction=self.validation_fraction)
+        if self.early_stopping and not session.data.validation:
+            raise ValueError(
+                "Got early_stopping=True and validation_fraction=0 without validation data, but stopping needs an "
+                "error to watch. Pass X_val and y_val, or a positive validation_fraction."
+            )
+        patience = EarlyStopping(self.n_iter_no_change, self.tol) if self.early_stopping else None
+        task = self._init_callback_context(max_subtasks=self.max_iter)
+        watched = {
+            "estimator": self,
+            "X": lambda: _safe_indexing(X, session.data.training.rows),
+            "y": lambda: _safe_indexing(y, session.data.training.rows),
+        }
+        task.call_on_fit_task_begin(**watched)
+        session.train(self.max_iter, patience, EpochObserver(session, self.verbose, task, watched))
+        self._keep(session)
+        task.call_on_fit_task_end(**watched, reconstruction_attributes=session.fitted_attributes)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> DGEXRegressor:
+        """Train for one more epoch on the given profiles, going on from where training stopped.
+
+        The first call, on an estimator not fitted yet, draws the weights and fixes the standardization; later calls
+        keep both, and momentum and learning rate with them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_profiles, n_landmarks)
+            Expression of the landmark genes.
+
+        y : array-like of shape (n_profiles, n_targets) or (n_profiles,)
+            Expression of the target genes.
+
+        X_val, y_val : array-like or tuple of array-like, default=None
+            Validation data as in :meth:`fit`. The best epoch so far is measured again on them. Without them, nothing is
+            held out and predictions use the newest weights.
+
+        Returns
+        -------
+        self : DGEXRegressor
+            The fitted estimator.
+        """
+        self._validate_params()
+        session = self._session(X, y, X_val, y_val, going_on=hasattr(self, "_run"), validation_fraction=0.0)
+        session.train(1, None, EpochObserver(session, self.verbose))
+        self._keep(session)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Infer the target genes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_profiles, n_landmarks)
+            Expression of the landmark genes, in the order of training.
+
+        Returns
+        -------
+        y : ndarray of shape (n_profiles, n_targets) or (n_profiles,)
+            Inferred expression in the units of the training targets; computed in float32 and returned as float32 if `X`
+            is float32, else as float64.
+        """
+        check_is_fitted(self)
+        X_array = _validation.validated_profiles(self, X, reset=False)
+        parameters = tuple(map(Layer, self.coefs_, self.intercepts_))
+        y = predict(self._config.network, select_devices(self.devices), parameters, learned_scaling(self), X_array)
+        return y[:, 0] if self._y_is_vector else y
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Coefficient of determination, averaged over targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_profiles, n_landmarks)
+            Expression of the landmark genes.
+
+        y : array-like of shape (n_profiles, n_targets) or (n_profiles,)
+            Measured expression of the target genes.
+
+        sample_weight : array-like of shape (n_profiles,), default=None
+            Weights of the profiles.
+
+        Returns
+        -------
+        score : float
+            R^2 of the predictions.
+        """
+        check_is_fitted(self)
+        _validation.validated_targets(self, y, "y", reset=False)
+        return super().score(X, y, sample_weight)
+
+    def best_model(self, validation_set: int = 0) -> DGEXRegressor:
+        """The model of the epoch that was best on a given validation set, without training again.
+
+        Parameters
+        ----------
+        validation_set : int, default=0
+            Position of the set in `X_val`.
+
+        Returns
+        -------
+        model : DGEXRegressor
+            A copy whose `coefs_`, `intercepts_`, `best_epoch_` and `best_score_` are those of that epoch.
+        """
+        check_is_fitted(self)
+        if not 0 <= validation_set < len(self._run.best):
+            raise ValueError(
+                f"Got validation_set={validation_set}, but the model was selected on {len(self._run.best)} validation "
+                "sets, numbered from 0. Pass them to fit as tuples X_val=(...), y_val=(...)."
+            )
+        model = copy.copy(self)
+        for name, value in selected_attributes(self._run, validation_set).items():
+            setattr(model, name, value)
+        return model
+
+    def _session(
+        self, X: Any, y: Any, X_val: Any, y_val: Any, *, going_on: bool, validation_fraction: float
+    ) -> Session:
+        """Check the data and put it, with a new run or that of before, onto the devices."""
+        profiles = _validation.validated_training_data(self, X, y, reset=not going_on)
+        sets = _validation.validated_sets(self, X_val, y_val)
+        if not going_on:
+            _validation.warn_of_measured_targets(self, *profiles)
+        return open_session(self, profiles, sets, going_on=going_on, validation_fraction=validation_fraction)
+
+    def _keep(self, session: Session) -> None:
+        """Store what was learned, unless an interrupt came before there was anything."""
+        run = session.run
+        if run.interrupted and run.epoch == 0:
+            raise KeyboardInterrupt
+        for name, value in session.fitted_attributes().items():
+            setattr(self, name, value)
+        if run.interrupted:
+            warnings.warn(
+                f"Training was interrupted in epoch {run.epoch + 1}; the model of epoch {self.best_epoch_} is kept. "
+                "To go on from where it stopped, fit again with warm_start=True.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

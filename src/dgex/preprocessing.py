@@ -1,0 +1,348 @@
+"""Preparing expression profiles: probes to genes, near-duplicates, gene identifiers, standardization."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.utils.validation import check_array
+
+from dgex._statistics import gene_scaling, standardized
+from dgex._validation import column_names, listed, require_unique
+
+__all__ = [
+    "align_genes",
+    "collapse_probes",
+    "common_genes",
+    "find_near_duplicates",
+    "gene_scaling",
+    "standardize_platforms",
+    "standardized",
+    "strip_version",
+]
+
+# Profiles compared with each other at a time.
+DUPLICATE_BLOCK_ROWS = 1024
+
+# Bytes of probes gathered at a time.
+PROBE_BLOCK_BYTES = 2**26
+
+FLOAT_TYPES = (np.float64, np.float32)
+
+
+def collapse_probes(
+    X: Any, probes: Sequence[str], genes: Mapping[str, Sequence[str]], *, missing: str = "raise"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Average the probes (probe sets) of each gene.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_profiles, n_probes)
+        Expression by probe, usually log2.
+
+    probes : sequence of str
+        Names of the columns of `X`.
+
+    genes : mapping of str to sequence of str
+        The probes of each gene.
+
+    missing : {"raise", "ignore"}, default="raise"
+        What to do about probes that `X` does not have: raise, or average the others and leave out genes that have none.
+
+    Returns
+    -------
+    expression : ndarray of shape (n_profiles, n_genes)
+        Mean of each gene's probes, in the type of `X`.
+
+    names : ndarray of str of shape (n_genes,)
+        The genes, in the order of `genes`.
+
+    Raises
+    ------
+    ValueError
+        If a probe is named twice, or is missing and `missing="raise"`.
+
+    Examples
+    --------
+    >>> from dgex.preprocessing import collapse_probes
+    >>> X = [[1.0, 2.0, 4.0], [3.0, 5.0, 5.0]]
+    >>> collapse_probes(X, ["1007_s_at", "1053_at", "117_at"], {"RFC2": ["1053_at", "117_at"], "DDR1": ["1007_s_at"]})
+    (array([[3., 1.],
+           [5., 3.]]), array(['RFC2', 'DDR1'], dtype=object))
+    """
+    X = check_array(X, dtype=FLOAT_TYPES, ensure_all_finite="allow-nan")
+    require_unique(probes, "probe")
+    if X.shape[1] != len(probes):
+        raise ValueError(f"Got {X.shape[1]} columns and {len(probes)} probe names, but expected one name per column.")
+    if missing not in ("raise", "ignore"):
+        raise ValueError(f"Got missing={missing!r}, but expected 'raise' or 'ignore'.")
+    position = {probe: index for index, probe in enumerate(probes)}
+    unknown = [probe for members in genes.values() for probe in members if probe not in position]
+    if unknown and missing == "raise":
+        raise ValueError(
+            f"{len(unknown)} probes are not in the data: {listed(unknown)}. Drop them from `genes`, or pass "
+            "missing='ignore' to average the probes that are there."
+        )
+    columns = {gene: [position[probe] for probe in members if probe in position] for gene, members in genes.items()}
+    columns = {gene: indices for gene, indices in columns.items() if indices}
+    if not columns:
+        raise ValueError("No gene has a probe in the data. Do `probes` and `genes` use the same identifiers?")
+
+    gathered = np.concatenate([np.asarray(indices) for indices in columns.values()])
+    counts = np.array([len(indices) for indices in columns.values()])
+    first = np.cumsum(counts) - counts
+    expression = np.empty((len(X), len(columns)), dtype=X.dtype)
+    for rows in _row_blocks(len(X), PROBE_BLOCK_BYTES // (8 * len(gathered)) + 1):
+        expression[rows] = np.add.reduceat(X[rows][:, gathered], first, axis=1, dtype=np.float64) / counts
+    return expression, np.array(list(columns), dtype=object)
+
+
+def find_near_duplicates(
+    X: Any,
+    *,
+    threshold: float = 1.0,
+    method: str = "kmeans",
+    n_clusters: int = 100,
+    random_state: int | np.random.RandomState | None = None,
+) -> np.ndarray:
+    """Find profiles that nearly repeat an earlier one.
+
+    Public compendia hold the same sample several times; left in, such profiles are in the training and in the test data
+    at once. Chen et al. (2016) cluster the profiles and, within each cluster, drop every profile closer than 1.0 to an
+    earlier one.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_profiles, n_genes)
+        Expression profiles, in log2 for the threshold to mean what it does in the paper.
+
+    threshold : float, default=1.0
+        Euclidean distance below which two profiles are near-duplicates.
+
+    method : {"kmeans", "exact"}, default="kmeans"
+        "kmeans" compares profiles within the clusters of a mini-batch k-means, as the paper does, and can miss pairs
+        that clustering separates; "exact" compares all pairs, in blocks, in time proportional to n_profiles^2 n_genes.
+
+    n_clusters : int, default=100
+        Number of clusters; no more than there are profiles.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the clustering.
+
+    Returns
+    -------
+    duplicate : ndarray of bool of shape (n_profiles,)
+        True for profiles with an earlier one (in the same cluster) closer than the threshold, whether that one is
+        itself a duplicate or not. `X[~duplicate]` are the others.
+
+    Notes
+    -----
+    Candidates come from a matrix product and are confirmed by their exact distance in float64.
+
+    Examples
+    --------
+    >>> from dgex.preprocessing import find_near_duplicates
+    >>> find_near_duplicates([[0.0, 0.0], [3.0, 0.0], [0.1, 0.2]], method="exact")
+    array([False, False,  True])
+    """
+    X = check_array(X, dtype=FLOAT_TYPES)
+    if method not in ("kmeans", "exact"):
+        raise ValueError(f"Got method={method!r}, but expected 'kmeans' or 'exact'.")
+    if method == "exact":
+        return _repeats_an_earlier_row(X, threshold)
+    clusters = MiniBatchKMeans(
+        n_clusters=min(n_clusters, len(X)), max_iter=10, batch_size=1000, n_init=3, random_state=random_state
+    )
+    labels = clusters.fit(X).predict(X)
+    duplicate = np.zeros(len(X), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        duplicate[members] = _repeats_an_earlier_row(X[members], threshold)
+    return duplicate
+
+
+def strip_version(genes: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Ensembl gene identifiers without their version.
+
+    Parameters
+    ----------
+    genes : sequence of str
+        Identifiers such as "ENSG00000141510.16"; others are left as they are.
+
+    Returns
+    -------
+    stripped : ndarray of str of shape (n_genes,)
+        Identifiers such as "ENSG00000141510". The suffix "_PAR_Y" of the pseudoautosomal copies is kept.
+
+    Examples
+    --------
+    >>> from dgex.preprocessing import strip_version
+    >>> strip_version(["ENSG00000141510.16", "ENSG00000002586.20_PAR_Y", "TP53"])
+    array(['ENSG00000141510', 'ENSG00000002586_PAR_Y', 'TP53'], dtype=object)
+    """
+    pattern = re.compile(r"^(ENS[A-Z]*\d+)\.\d+")
+    return np.array([pattern.sub(r"\1", str(gene)) for gene in genes], dtype=object)
+
+
+def common_genes(first: Sequence[str] | np.ndarray, *others: Sequence[str] | np.ndarray) -> np.ndarray:
+    """The genes that several platforms share, in the order of the first, without versions.
+
+    Parameters
+    ----------
+    first, *others : sequence of str
+        Gene identifiers of each platform; versions are disregarded.
+
+    Returns
+    -------
+    genes : ndarray of str
+        Identifiers for :func:`align_genes`.
+
+    Examples
+    --------
+    >>> from dgex.preprocessing import common_genes
+    >>> common_genes(["ENSG00000002", "ENSG00000001", "ENSG00000003"], ["ENSG00000001.4", "ENSG00000002.1"])
+    array(['ENSG00000002', 'ENSG00000001'], dtype=object)
+    """
+    shared = set(strip_version(first)).intersection(*(set(strip_version(genes)) for genes in others))
+    return np.array([gene for gene in dict.fromkeys(strip_version(first)) if gene in shared], dtype=object)
+
+
+def align_genes(X: Any, to: Sequence[str] | np.ndarray, *, genes: Any = None, missing: str = "raise") -> Any:
+    """Bring the columns of profiles into the order of a list of genes.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame of shape (n_profiles, n_columns)
+        Expression profiles.
+
+    to : sequence of str
+        The genes wanted, in order, such as `model.feature_names_in_`.
+
+    genes : sequence of str, default=None
+        Names of the columns of `X`; None for those of a DataFrame. A name that is not in `to` (nor the reverse) is
+        looked up without its Ensembl version.
+
+    missing : {"raise", "nan"}, default="raise"
+        What to do about genes that `X` does not have: raise, or fill with NaN.
+
+    Returns
+    -------
+    aligned : ndarray or DataFrame of shape (n_profiles, len(to))
+        A pandas DataFrame if `X` is one, with `to` as its columns.
+
+    Raises
+    ------
+    ValueError
+        If genes are missing, or a name that is needed occurs twice.
+
+    Examples
+    --------
+    >>> from dgex.preprocessing import align_genes
+    >>> align_genes([[1.0, 2.0, 3.0]], ["ENSG00000003", "ENSG00000001"],
+    ...             genes=["ENSG00000001.7", "ENSG00000002.1", "ENSG00000003.2"])
+    array([[3., 1.]])
+    """
+    names = column_names(X) if genes is None else np.asarray(genes, dtype=object)
+    if names is None:
+        raise ValueError("Got an array without gene names. Pass genes=..., the names of its columns, or a DataFrame.")
+    values = check_array(X, dtype=FLOAT_TYPES, ensure_all_finite="allow-nan")
+    if values.shape[1] != len(names):
+        raise ValueError(
+            f"Got {values.shape[1]} columns and {len(names)} gene names, but expected one name per column."
+        )
+    if missing not in ("raise", "nan"):
+        raise ValueError(f"Got missing={missing!r}, but expected 'raise' or 'nan'.")
+    require_unique(to, "wanted gene")
+    position = _positions(names, to)
+    absent = [gene for gene, column in zip(to, position, strict=True) if column < 0]
+    if absent and missing == "raise":
+        raise ValueError(
+            f"{len(absent)} of {len(to)} genes are not in the data: {listed(absent)}. Pass missing='nan' to fill them "
+            "with NaN, or drop them from the genes wanted."
+        )
+    aligned = values[:, position]
+    aligned[:, position < 0] = np.nan
+    return type(X)(aligned, index=X.index, columns=list(to)) if hasattr(X, "iloc") else aligned
+
+
+def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Standardize each platform's profiles by its own statistics, as the paper does before going from one to another.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_profiles, n_genes)
+        Expression profiles of one or more platforms.
+
+    platforms : sequence of shape (n_profiles,)
+        The platform of each profile, such as "array" or "RNA-seq".
+
+    Returns
+    -------
+    Z : ndarray of shape (n_profiles, n_genes)
+        (x - mean) / (standard deviation + 1e-3) with the statistics of the profile's platform, in the type of `X`.
+
+    Examples
+    --------
+    >>> from dgex.preprocessing import standardize_platforms
+    >>> standardize_platforms([[1.0], [3.0], [10.0], [30.0]], ["array", "array", "counts", "counts"]).round(3)
+    array([[-0.999],
+           [ 0.999],
+           [-1.   ],
+           [ 1.   ]])
+    """
+    X = check_array(X, dtype=FLOAT_TYPES)
+    platforms = np.asarray(platforms)
+    if platforms.shape != (len(X),):
+        raise ValueError(
+            f"Got {len(X)} profiles and platforms of shape {platforms.shape}, but expected one label each."
+        )
+    Z = np.empty_like(X)
+    for platform in np.unique(platforms):
+        rows = np.flatnonzero(platforms == platform)
+        Z[rows] = standardized(X[rows], *gene_scaling(X, rows))
+    return Z
+
+
+def _positions(names: np.ndarray, wanted: Sequence[str] | np.ndarray) -> np.ndarray:
+    """The column of each wanted gene, by its name or else by its name without version; -1 where there is none."""
+    exact = _lookup(names, wanted)
+    return np.where(exact >= 0, exact, _lookup(strip_version(names), strip_version(wanted)))
+
+
+def _lookup(names: np.ndarray, wanted: Sequence[str] | np.ndarray) -> np.ndarray:
+    needed = set(wanted)
+    require_unique([name for name in names if name in needed], "gene")
+    column = {name: index for index, name in enumerate(names)}
+    return np.array([column.get(gene, -1) for gene in wanted], dtype=np.intp)
+
+
+def _repeats_an_earlier_row(X: np.ndarray, threshold: float) -> np.ndarray:
+    """Whether an earlier row is closer than the threshold, shape (n_rows,)."""
+    # Centred, so that the squared norms are small and the distances lose few digits to their difference.
+    center = X.mean(axis=0)
+    repeats = np.zeros(len(X), dtype=bool)
+    for rows in _row_blocks(len(X), DUPLICATE_BLOCK_ROWS):
+        later = X[rows] - center
+        for earlier_rows in _row_blocks(min(rows.stop, len(X)), DUPLICATE_BLOCK_ROWS):
+            earlier = later if earlier_rows == rows else X[earlier_rows] - center
+            for i, j in _close_pairs(later, earlier, threshold):
+                i, j = i + rows.start, j + earlier_rows.start
+                if j < i and not repeats[i]:
+                    repeats[i] = np.linalg.norm(X[i].astype(np.float64) - X[j]) < threshold
+    return repeats
+
+
+def _close_pairs(a: np.ndarray, b: np.ndarray, threshold: float) -> Iterator[tuple[int, int]]:
+    """Pairs of rows that may be closer than the threshold, with a margin for the rounding of the matrix product."""
+    a_squares, b_squares = (np.einsum("ij,ij->i", rows, rows)[:, None] for rows in (a, b))
+    size = a_squares + b_squares.T
+    squared = size - 2.0 * (a @ b.T)
+    margin = 16 * np.sqrt(a.shape[1]) * np.finfo(a.dtype).eps * size
+    return zip(*map(np.ndarray.tolist, np.nonzero(squared < threshold**2 + margin)), strict=True)
+
+
+def _row_blocks(n_rows: int, block_rows: int) -> Iterator[slice]:
+    return (slice(start, min(start + block_rows, n_rows)) for start in range(0, n_rows, block_rows))
