@@ -35,15 +35,12 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
     n_neighbors : int, default=5
         Landmarks per target. After `fit` it can be lowered (`set_params`) without fitting again, to tune it on
         validation data. All landmarks are used, with a warning, if there are fewer.
-
     weights : {"uniform", "distance"}, default="uniform"
         Whether neighbours count equally or by the inverse of their distance; with "distance", landmarks at distance
         zero take all the weight.
-
     metric : {"euclidean", "correlation"}, default="euclidean"
         Distance of two genes over the training profiles: Euclidean, or 1 - Pearson's correlation (1 for a constant
         gene).
-
     standardize : bool, default=False
         Compare and average genes as (x - mean) / (standard deviation + 1e-3) over the training profiles, and return
         predictions in the units of `y`. The paper works on standardized expression; set this for raw intensities.
@@ -52,25 +49,18 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
     ----------
     neighbors_ : ndarray of int of shape (n_targets, n_neighbors)
         Columns of `X` nearest to each target, nearest first; equal distances in the order of the columns.
-
     neighbor_distances_ : ndarray of float64 of shape (n_targets, n_neighbors)
         Their distances.
-
     landmark_mean_, landmark_scale_ : ndarray of shape (n_features_in_,)
         Statistics that standardize `X`; zeros and ones without standardization.
-
     target_mean_, target_scale_ : ndarray of shape (n_outputs_,)
         Statistics that standardize `y`.
-
     n_outputs_ : int
         Number of target genes.
-
     target_names_ : ndarray of str or None
         Names of the target genes, if `y` was a DataFrame.
-
     n_features_in_ : int
         Number of landmark genes.
-
     feature_names_in_ : ndarray of str
         Names of the landmark genes; only if `X` was a DataFrame.
 
@@ -128,7 +118,6 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_profiles, n_landmarks)
             Expression of the landmark genes.
-
         y : array-like of shape (n_profiles, n_targets) or (n_profiles,)
             Expression of the target genes, on the scale of the landmarks (or see `standardize`).
 
@@ -165,7 +154,6 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
         ----------
         n_neighbors : int, default=None
             How many, at most those of `fit`; None for the parameter of the estimator.
-
         return_distance : bool, default=True
             Whether to return the distances too.
 
@@ -173,7 +161,6 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
         -------
         distances : ndarray of shape (n_targets, n_neighbors)
             Distances, ascending; only if asked for.
-
         indices : ndarray of shape (n_targets, n_neighbors)
             Columns of `X` in training.
         """

@@ -35,7 +35,6 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
         - "mean": the mean of the quantiles that the tied genes cover; as in qnorm.
 
         Without ties all four are the same.
-
     reference : array-like of shape (n_quantiles,) or None, default=None
         Reference quantiles to map onto, in any order and number, such as `reference_quantiles_` of a normalizer that
         was fitted on another platform. None learns them: the mean of the sorted profiles that are passed to `fit`.
@@ -44,13 +43,10 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
     ----------
     reference_quantiles_ : ndarray of shape (n_quantiles,)
         The reference, ascending, float64.
-
     n_samples_seen_ : int
         Profiles that the reference was learned from, over all calls of `partial_fit`.
-
     n_features_in_ : int
         Number of genes.
-
     feature_names_in_ : ndarray of str
         Names of the genes; only if the data were a DataFrame.
 
@@ -85,9 +81,9 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
     >>> normalizer.reference_quantiles_.round(2)
     array([2.  , 3.  , 4.33, 5.67])
     >>> normalizer.transform(arrays).round(2)
-    array([[5.67, 2.  , 3.  , 4.67],
-           [5.67, 2.  , 4.67, 3.  ],
-           [2.  , 3.  , 4.67, 5.67]])
+    array([[5.67, 2.  , 3.  , 4.33],
+           [5.67, 2.  , 4.33, 3.  ],
+           [2.  , 3.  , 4.33, 5.67]])
 
     Counts of another platform, with zeros that tie:
 
@@ -114,7 +110,6 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
         ----------
         X : array-like of shape (n_profiles, n_genes)
             Expression profiles in any unit; NaN marks a missing value.
-
         y : None
             Ignored.
 
@@ -132,7 +127,6 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
         ----------
         X : array-like of shape (n_profiles, n_genes)
             Expression profiles with the genes of earlier calls.
-
         y : None
             Ignored.
 

@@ -25,7 +25,7 @@ from dgex._training import EarlyStopping
 
 
 class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
-    r"""Infer target genes from landmark genes with the multilayer perceptron of D-GEX.
+    """Infer target genes from landmark genes with the multilayer perceptron of D-GEX.
 
     One network maps the expression of all landmark genes to that of all target genes. The defaults are the method of
     Chen et al. [1]_ with their smallest architecture: tanh units, dropout after every hidden layer, squared error
@@ -37,83 +37,60 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
     ----------
     hidden_layer_sizes : int or sequence of int, default=(3000,)
         Units of each hidden layer. The paper uses 1 to 3 layers of 3000, 6000 or 9000 units.
-
     activation : {"tanh", "relu", "gelu", "silu", "identity"}, default="tanh"
         Activation of the hidden units. The output is linear.
-
     dropout : float, default=0.1
         Probability with which the output of a hidden unit is dropped in a training step, in [0, 1); never that of a
         landmark. The paper compares 0, 0.1 and 0.25. Changing it compiles nothing, except between zero and non-zero.
-
     loss : {"squared_error", "absolute_error", "huber"}, default="squared_error"
         Loss of one value on standardized expression, summed over targets and averaged over a mini-batch. "huber" is
         squared below one standard deviation and linear above it, with the slope that the square has there.
-
     solver : {"sgd", "adamw"}, default="sgd"
         "sgd" is gradient descent with classic momentum, v <- momentum v - learning_rate g, w <- w + v; "adamw" is Adam
         with decoupled weight decay.
-
     learning_rate_init : "auto" or float, default="auto"
         Learning rate of the first epoch. For "sgd", "auto" is the paper's: 5e-4 with one hidden layer, else 3e-4, times
         3 for the weights above the first hidden layer at the paper's sizes; at other sizes each layer's factor follows
         the rule under Notes. A number is taken as it is, with the factor 3 of the paper ("sgd" only). For "adamw",
         "auto" is 1e-3.
-
     learning_rate_decay : float, default=0.9
         Factor on the learning rate after an epoch at whose end the training error had risen; 1 turns decay off.
-
     learning_rate_min : float, default=1e-5
         The learning rate is not lowered below this.
-
     momentum : float, default=0.5
         Momentum of "sgd", in [0, 1).
-
     weight_decay : float, default=0.01
         Decoupled weight decay of "adamw", on weights and not on biases.
-
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
         Constants of "adamw".
-
     batch_size : int, default=200
         Profiles in a mini-batch; all of them if there are fewer.
-
     max_iter : int, default=200
         Epochs of one call of `fit`.
-
     standardize : bool, default=True
         Subtract the mean of each gene and divide by its standard deviation plus 1e-3, both over the training profiles,
         on the way in, and the reverse on the way out. Predictions are then in the units of `y`, whatever these are.
-
     validation_fraction : float, default=0.1
         Fraction of the profiles that `fit` holds out to select the epoch on when it is given no validation data; 0
         turns selection off and keeps the weights of the last epoch.
-
     monitor_size : int, default=5000
         The training error, by whose rise the learning rate decays, is measured on so many random training profiles.
-
     early_stopping : bool, default=False
         Stop when the error on the first validation set has not fallen by more than `tol` for `n_iter_no_change` epochs.
         The paper trains all epochs.
-
     n_iter_no_change : int, default=10
         Patience of early stopping, in epochs.
-
     tol : float, default=1e-4
         Smallest fall of the validation error that early stopping counts as progress.
-
     warm_start : bool, default=False
         Whether `fit` goes on where the last one stopped, with its weights, momentum, learning rate, standardization and
         best epochs, for `max_iter` more epochs.
-
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the profiles held out, their order in every epoch, and dropout.
-
     verbose : bool or int, default=False
         Whether to print a line for every epoch.
-
     compute_dtype : {"float32", "bfloat16"}, default="float32"
         Type of the operands of matrix products. Weights, sums and updates are float32 in either case.
-
     devices : int, sequence of int or None, default=None
         Devices to train and predict on: all that JAX sees (None), the first so many (int), or those with the given
         numbers. The units of every layer and the target genes are divided among them.
@@ -122,48 +99,35 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
     ----------
     coefs_ : list of ndarray
         Weights of each layer, float32 of shape (n_units_below, n_units).
-
     intercepts_ : list of ndarray
         Biases of each layer, float32 of shape (n_units,).
-
     history_ : list of dict
         One record per epoch: "epoch", "learning_rate", "loss" (over the epoch's mini-batches, per profile, with
         dropout),
         "train_mae" on the monitored profiles, "validation_mae_0", "validation_mae_1", ... for each validation set, and
         "seconds". Errors are means over profiles and targets on standardized expression, as in the paper's tables.
         `pandas.DataFrame(model.history_)` makes a table of it.
-
     loss_curve_ : list of float
         The "loss" of every epoch.
-
     best_epoch_ : int
         The epoch, counted from 1, whose weights predict.
-
     best_score_ : float or None
         Its mean absolute error on the validation set (lower is better), on standardized expression; None without
         selection.
-
     n_iter_ : int
         Epochs trained, over all calls that went on from one another.
-
     landmark_mean_, landmark_scale_ : ndarray of shape (n_features_in_,)
         Statistics that standardize `X`; zeros and ones without standardization.
-
     target_mean_, target_scale_ : ndarray of shape (n_outputs_,)
         Statistics that standardize `y`.
-
     n_layers_ : int
         Number of layers, input and output included.
-
     n_outputs_ : int
         Number of target genes.
-
     target_names_ : ndarray of str or None
         Names of the target genes, if `y` was a DataFrame.
-
     n_features_in_ : int
         Number of landmark genes.
-
     feature_names_in_ : ndarray of str
         Names of the landmark genes; only if `X` was a DataFrame.
 
@@ -173,19 +137,9 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
     QuantileJointNormalizer : Makes the profiles of several platforms comparable.
     dgex.recipes.paper : The paper's configurations.
 
-    Notes
-    -----
-    *Automatic learning rates.* Let q_l be the expected squared norm of the activations of layer l before training,
-
-    .. math::
-
-        q_0 = n_{landmarks}, \quad s_l = \frac{2 q_{l-1}}{fan_{in} + fan_{out}}, \quad q_l = fan_{out} \frac{s_l}{1
-        + s_l}.
-
-    The output layer's learning rate gets the factor :math:`\min(1, q_L / 500)^{-3/4}`. That of hidden layer l is
-    :math:`\sqrt{r / [r]}` with :math:`r = \min(1, q_L / 500)^{1/2} q_L / (n_{targets}\, q_{l-1})` and [r] that
-    number clipped to the range of the paper's architectures, [6e-5, 3.3e-4]; at most that of the output. All factors
-    are one at the paper's sizes.
+    Notes ----- *Automatic learning rates* are the paper's at its sizes. Elsewhere two curvatures of the loss decide
+    each layer's factor: that of the output weights grows with the squared norm of the last hidden activations, that of
+    a hidden layer with the number of targets. The user guide has the formula and how it was tested.
 
     *Departures from the paper.* The last, short mini-batch of an epoch is divided by the full batch size, so that all
     profiles weigh the same. Order and dropout come from other generators. All targets are trained in one network.
@@ -312,10 +266,8 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_profiles, n_landmarks)
             Expression of the landmark genes, usually log2; array, memory map or DataFrame.
-
         y : array-like of shape (n_profiles, n_targets) or (n_profiles,)
             Expression of the target genes, in any units.
-
         X_val, y_val : array-like or tuple of array-like, default=None
             Validation data: one set, or a tuple of several, such as held-out arrays and RNA-seq. Every set selects an
             epoch of its own; predictions use the first set's, :meth:`best_model` gives the others. They are
@@ -373,10 +325,8 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_profiles, n_landmarks)
             Expression of the landmark genes.
-
         y : array-like of shape (n_profiles, n_targets) or (n_profiles,)
             Expression of the target genes.
-
         X_val, y_val : array-like or tuple of array-like, default=None
             Validation data as in :meth:`fit`. The best epoch so far is measured again on them. Without them, nothing is
             held out and predictions use the newest weights.
@@ -419,10 +369,8 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         ----------
         X : array-like of shape (n_profiles, n_landmarks)
             Expression of the landmark genes.
-
         y : array-like of shape (n_profiles, n_targets) or (n_profiles,)
             Measured expression of the target genes.
-
         sample_weight : array-like of shape (n_profiles,), default=None
             Weights of the profiles.
 

@@ -18,19 +18,14 @@ class ExpressionProfiles:
     ----------
     X : ndarray of shape (n_profiles, n_landmarks)
         Measured expression of the landmark genes: log2 intensities ("array") or counts ("counts"), float32.
-
     y : ndarray of shape (n_profiles, n_targets)
         Measured expression of the target genes.
-
     landmark_names, target_names : ndarray of str
         Names of the genes.
-
     states : ndarray of int of shape (n_profiles,)
         The state of each profile's cells.
-
     programs : ndarray of shape (n_profiles, n_programs)
         The activity of each gene program.
-
     expression : ndarray of shape (n_profiles, n_targets)
         Log2 expression of the target genes before any measurement, the same on either platform, float32.
     """
@@ -87,27 +82,20 @@ def make_expression_profiles(
     ----------
     n_profiles : int, default=1000
         Number of samples.
-
     n_landmarks, n_targets : int, default=100, 1000
         Number of genes.
-
     n_states : int, default=8
         Number of cell states.
-
     n_programs : int, default=10
         Number of gene programs.
-
     nonlinearity : float, default=0.7
         Share of the targets' variance between samples that comes from switches, in [0, 1]. At 0 targets are linear in
         the programs, and no method does better than a linear one.
-
     noise : float, default=0.3
         Standard deviation of what every gene does on its own, in log2 units (expression itself has about 1).
-
     platform : {"array", "counts"}, default="array"
         "array": log2 intensities, with an affinity for each probe and a brightness for each array. "counts": numbers of
         reads, overdispersed and with many zeros, proportional to a length for each gene and a depth for each library.
-
     random_state : int, RandomState instance or None, default=None
         Determines everything.
 
@@ -166,7 +154,7 @@ def _linear_reports(rng: np.random.Generator, programs: np.ndarray, n_genes: int
 def _regulated(rng: np.random.Generator, programs: np.ndarray, n_genes: int, nonlinearity: float) -> np.ndarray:
     """Genes with a linear and a switched part, the switched one with the given share of the variance."""
     n_programs = programs.shape[1]
-    loadings = rng.standard_normal((n_programs, n_genes)).astype(np.float32) / np.sqrt(n_programs)
+    loadings = (rng.standard_normal((n_programs, n_genes)) / np.sqrt(n_programs)).astype(np.float32)
     linear = _unit_variance(programs @ loadings)
     if nonlinearity == 0:
         return linear

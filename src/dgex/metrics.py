@@ -6,9 +6,7 @@ so that ``scale=model.target_scale_`` gives the standardized units of the tables
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +14,7 @@ from sklearn.metrics import make_scorer
 from sklearn.utils.validation import check_array
 
 from dgex._statistics import gene_statistics, standardized
+from dgex._table import ComparisonTable
 
 # Bytes of temporary arrays.
 BLOCK_BYTES = 2**26
@@ -25,7 +24,15 @@ FLAT = 1e-3
 
 
 class OverallError(NamedTuple):
-    """Mean and standard deviation over target genes of the gene-wise error."""
+    """Mean and standard deviation over target genes of the gene-wise error.
+
+    Parameters
+    ----------
+    mean : float
+        Mean over target genes.
+    std : float
+        Standard deviation over target genes (the population's).
+    """
 
     mean: float
     std: float
@@ -38,7 +45,6 @@ def genewise_mae(y_true: Any, y_pred: Any, *, scale: np.ndarray | None = None) -
     ----------
     y_true, y_pred : array-like of shape (n_profiles, n_targets) or (n_profiles,)
         Measured and inferred expression.
-
     scale : ndarray of shape (n_targets,), default=None
         What to divide each gene's error by, such as the standard deviations in training.
 
@@ -68,7 +74,6 @@ def overall_error(y_true: Any, y_pred: Any, *, scale: np.ndarray | None = None) 
     ----------
     y_true, y_pred : array-like of shape (n_profiles, n_targets) or (n_profiles,)
         Measured and inferred expression.
-
     scale : ndarray of shape (n_targets,), default=None
         What to divide each gene's error by.
 
@@ -173,7 +178,6 @@ def r_gene(y_true: Any, y_pred: Any) -> np.ndarray:
         Share of the other genes whose measured expression correlates less with the inferred expression of the gene than
         its own does: 1 is perfect, 0.5 is chance. NaN where the gene's measured or inferred expression is constant;
         another gene that is constant correlates 0.
-
     Notes ----- The recall measure of the Connectivity Map [1]_, which calls genes of at least 0.95 well inferred. Takes
     the product of two matrices of shape (n_targets, n_profiles), in blocks.
 
@@ -205,59 +209,6 @@ def r_gene(y_true: Any, y_pred: Any) -> np.ndarray:
     return np.where((measured_statistics[1] > 0) & (inferred_statistics[1] > 0), ranks, np.nan)
 
 
-@dataclass(frozen=True)
-class ComparisonTable:
-    """A table of models: printed, rendered in notebooks, or handed to pandas.
-
-    Parameters
-    ----------
-    rows : tuple of dict
-        One per model, with the same keys in the same order; "model" first.
-    """
-
-    rows: tuple[dict[str, Any], ...]
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, model: str) -> dict[str, Any]:
-        for row in self.rows:
-            if row["model"] == model:
-                return row
-        raise KeyError(f"Got model {model!r}, but expected one of {[row['model'] for row in self.rows]}.")
-
-    def __str__(self) -> str:
-        cells = self._cells()
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        cells.insert(1, ["-" * width for width in widths])
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
-
-    def to_markdown(self) -> str:
-        """The table as Markdown."""
-        header, *body = self._cells()
-        lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-    def to_pandas(self) -> Any:
-        """The table as a `pandas.DataFrame`, with the model as index."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows).set_index("model")
-
-    def _repr_html_(self) -> str:
-        header, *body = (map(html.escape, row) for row in self._cells())
-        head = "".join(f"<th>{cell}</th>" for cell in header)
-        lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in body)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-
-    def _cells(self) -> list[list[str]]:
-        header = list(self.rows[0])
-        return [header, *([_formatted(name, row[name]) for name in header] for row in self.rows)]
-
-
 def comparison_table(
     y_true: Any,
     predictions: Mapping[str, Any],
@@ -271,13 +222,10 @@ def comparison_table(
     ----------
     y_true : array-like of shape (n_profiles, n_targets)
         Measured expression.
-
     predictions : mapping of str to array-like of shape (n_profiles, n_targets)
         Inferred expression by model; "model name": predictions.
-
     scale : ndarray of shape (n_targets,), default=None
         What to divide each gene's error by.
-
     baseline : str, default=None
         The model that the others are compared with; None for the first.
 
@@ -402,11 +350,3 @@ def _row_blocks(array: np.ndarray) -> Iterator[slice]:
 def _z_scores(X: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """Standardized expression; zero for a constant gene."""
     return standardized(X, mean, np.where(deviation > 0, deviation, 1.0))
-
-
-def _formatted(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if name in ("improvement", "genes won"):
-        return f"{value:.1%}"
-    return f"{value:.3f}" if name == "correlation" else f"{value:.4f}"

@@ -42,13 +42,10 @@ def collapse_probes(
     ----------
     X : array-like of shape (n_profiles, n_probes)
         Expression by probe, usually log2.
-
     probes : sequence of str
         Names of the columns of `X`.
-
     genes : mapping of str to sequence of str
         The probes of each gene.
-
     missing : {"raise", "ignore"}, default="raise"
         What to do about probes that `X` does not have: raise, or average the others and leave out genes that have none.
 
@@ -56,7 +53,6 @@ def collapse_probes(
     -------
     expression : ndarray of shape (n_profiles, n_genes)
         Mean of each gene's probes, in the type of `X`.
-
     names : ndarray of str of shape (n_genes,)
         The genes, in the order of `genes`.
 
@@ -118,17 +114,13 @@ def find_near_duplicates(
     ----------
     X : array-like of shape (n_profiles, n_genes)
         Expression profiles, in log2 for the threshold to mean what it does in the paper.
-
     threshold : float, default=1.0
         Euclidean distance below which two profiles are near-duplicates.
-
     method : {"kmeans", "exact"}, default="kmeans"
         "kmeans" compares profiles within the clusters of a mini-batch k-means, as the paper does, and can miss pairs
         that clustering separates; "exact" compares all pairs, in blocks, in time proportional to n_profiles^2 n_genes.
-
     n_clusters : int, default=100
         Number of clusters; no more than there are profiles.
-
     random_state : int, RandomState instance or None, default=None
         Determines the clustering.
 
@@ -217,14 +209,11 @@ def align_genes(X: Any, to: Sequence[str] | np.ndarray, *, genes: Any = None, mi
     ----------
     X : array-like or DataFrame of shape (n_profiles, n_columns)
         Expression profiles.
-
     to : sequence of str
         The genes wanted, in order, such as `model.feature_names_in_`.
-
     genes : sequence of str, default=None
         Names of the columns of `X`; None for those of a DataFrame. A name that is not in `to` (nor the reverse) is
         looked up without its Ensembl version.
-
     missing : {"raise", "nan"}, default="raise"
         What to do about genes that `X` does not have: raise, or fill with NaN.
 
@@ -275,7 +264,6 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
     ----------
     X : array-like of shape (n_profiles, n_genes)
         Expression profiles of one or more platforms.
-
     platforms : sequence of shape (n_profiles,)
         The platform of each profile, such as "array" or "RNA-seq".
 
@@ -308,11 +296,13 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
 
 def _positions(names: np.ndarray, wanted: Sequence[str] | np.ndarray) -> np.ndarray:
     """The column of each wanted gene, by its name or else by its name without version; -1 where there is none."""
-    exact = _lookup(names, wanted)
-    return np.where(exact >= 0, exact, _lookup(strip_version(names), strip_version(wanted)))
+    position = _lookup(names, np.asarray(wanted, dtype=object))
+    rest = np.flatnonzero(position < 0)
+    position[rest] = _lookup(strip_version(names), strip_version(np.asarray(wanted, dtype=object)[rest]))
+    return position
 
 
-def _lookup(names: np.ndarray, wanted: Sequence[str] | np.ndarray) -> np.ndarray:
+def _lookup(names: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     needed = set(wanted)
     require_unique([name for name in names if name in needed], "gene")
     column = {name: index for index, name in enumerate(names)}

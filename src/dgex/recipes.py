@@ -31,7 +31,6 @@ def paper(name: str = "D-GEX-10%-9000x3", **parameters: Any) -> DGEXRegressor:
     name : str, default="D-GEX-10%-9000x3"
         "D-GEX-<dropout>%-<units>x<layers>" with a dropout of 0, 10 or 25 %, 3000, 6000 or 9000 units in each of 1, 2 or
         3 hidden layers. :data:`PAPER_CONFIGURATIONS` lists them all. The default had the lowest error on GEO.
-
     **parameters
         Other parameters of :class:`dgex.DGEXRegressor`, such as `random_state` or `devices`.
 

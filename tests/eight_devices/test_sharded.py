@@ -1,0 +1,157 @@
+"""What holds on several devices; run by tests/test_sharding.py in a process with eight virtual ones."""
+
+import pickle
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from dgex import DGEXRegressor, _training
+from dgex._network import Layer, NetworkConfig
+from dgex._optimizer import AT_REST, LearningRateDecay
+from dgex._programs import Rates, Scaling, TrainConfig, place_scaling, state_structure, step_program
+from dgex._sharding import UNITS, select_devices
+
+
+def problem(n_profiles=90, n_landmarks=12, n_targets=21, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(8, 2, (n_profiles, n_landmarks)).astype(np.float32)
+    y = (np.tanh(X - 8) @ rng.normal(size=(n_landmarks, n_targets)) + rng.normal(size=(n_profiles, n_targets))).astype(
+        np.float32
+    )
+    return X, y
+
+
+def fitted(devices, **parameters):
+    parameters = {
+        "hidden_layer_sizes": (24, 10),
+        "dropout": 0.3,
+        "batch_size": 16,
+        "max_iter": 15,
+        "learning_rate_init": 3e-3,
+        "random_state": 0,
+        **parameters,
+    }
+    return DGEXRegressor(**parameters, devices=devices).fit(*problem())
+
+
+def test_there_are_eight_devices():
+    assert len(jax.devices()) == 8
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adamw"])
+@pytest.mark.parametrize("devices", [2, 3, 4, 8])
+def test_the_model_does_not_depend_on_the_number_of_devices(devices, solver):
+    # 24, 10 and 21 are divisible by some of the counts only; dropout is on, for 15 epochs.
+    one, several = fitted(1, solver=solver), fitted(devices, solver=solver)
+    for a, b in zip([*one.coefs_, *one.intercepts_], [*several.coefs_, *several.intercepts_], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6)
+    assert [r["learning_rate"] for r in one.history_] == [r["learning_rate"] for r in several.history_]
+    np.testing.assert_allclose(
+        [r["validation_mae_0"] for r in one.history_], [r["validation_mae_0"] for r in several.history_], rtol=1e-5
+    )
+    X, _ = problem()
+    np.testing.assert_allclose(one.predict(X), several.predict(X), rtol=1e-4, atol=1e-4)
+
+
+def test_all_visible_devices_are_the_default():
+    assert len(select_devices(None).devices) == 8
+    assert select_devices(3).devices == tuple(jax.devices()[:3])
+    assert select_devices([5, 2]).devices == (jax.devices()[5], jax.devices()[2])
+    with pytest.raises(ValueError, match=r"request for device 8, but only 8 cpu device\(s\) are visible"):
+        select_devices(9)
+
+
+def test_going_on_with_another_number_of_devices():
+    straight = fitted(1, max_iter=20)
+    moved = fitted(2, max_iter=10, warm_start=True)
+    moved = pickle.loads(pickle.dumps(moved)).set_params(devices=8).fit(*problem())
+    for a, b in zip(straight.coefs_, moved.coefs_, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6)
+
+
+def training(devices, network, batch_size=16, solver="sgd", dropout=True):
+    """A run with its data on the given number of devices."""
+    layout = select_devices(devices)
+    config = TrainConfig(network, "squared_error", solver, batch_size, dropout)
+    X, y = problem(64, network.n_inputs, network.n_outputs)
+    rows = np.arange(64)
+    profiles = _training.ProfileSet(layout.place_landmarks(X), layout.place_targets(y), rows)
+    ones = [np.ones(n) for n in (network.n_inputs, network.n_outputs)]
+    scaling = place_scaling(Scaling(8 * ones[0], 2 * ones[0], 0 * ones[1], ones[1]), layout)
+    data = _training.TrainingData(profiles, profiles, (), scaling)
+    rates = AT_REST._replace(
+        momentum=0.5, beta_1=0.9, beta_2=0.999, epsilon=1e-8, layer_rates=(Layer(1.0, 1.0),) * len(network.layer_shapes)
+    )
+    run = _training.start_run(config, layout, 0, LearningRateDecay(1e-3, 0.9, 1e-5))
+    return layout, config, data, Rates(rates, 0.2), run
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adamw"])
+def test_every_array_of_the_state_is_sharded_before_and_after_training(solver):
+    layout, config, data, rates, run = training(8, NetworkConfig(12, (32, 16), 40), solver=solver)
+    structure = jax.tree.map(lambda a: (a.shape, a.dtype, a.sharding), run.state)
+
+    def check(state):
+        for array in jax.tree.leaves(state):
+            if array.ndim:
+                assert array.sharding.spec[-1] == UNITS
+                assert {shard.data.shape[-1] for shard in array.addressable_shards} == {array.shape[-1] // 8}
+
+    check(run.state)
+    _training.train(run, config, layout, data, rates, n_epochs=2)
+    check(run.state)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype, a.sharding), run.state) == structure
+    assert tuple(data.training.y.sharding.spec) == (None, UNITS)
+    assert {shard.data.shape[1] for shard in data.training.y.addressable_shards} == {5}
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adamw"])
+@pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "silu"])
+def test_padded_units_and_targets_stay_exactly_zero(solver, activation):
+    network = NetworkConfig(12, (21, 10), 35, activation=activation)
+    layout, config, data, rates, run = training(8, network, solver=solver)
+    _training.train(run, config, layout, data, rates, n_epochs=3)
+    for (kernel, bias), (fan_in, fan_out) in zip(run.state.parameters, network.layer_shapes, strict=True):
+        assert kernel.shape[1] % 8 == 0
+        assert kernel.shape[1] > fan_out
+        kernel, bias = np.asarray(kernel), np.asarray(bias)
+        assert np.abs(kernel[:fan_in, :fan_out]).min() > 0
+        assert not kernel[fan_in:].any()
+        assert not kernel[:, fan_out:].any()
+        assert not bias[fan_out:].any()
+
+
+def compiled_steps(devices, network, batch_size=16):
+    layout, config, data, rates, run = training(devices, network, batch_size)
+    X, y, rows = data.training
+    order = jax.device_put(_training.padded_rows(rows, X.shape[0], batch_size), layout.replicated)
+    key = jax.random.fold_in(_training.root_key(0), 0)
+    program = step_program(config, layout)
+    return program.lower(run.state, X, y, data.scaling, order, 64, rates, key, 0, 4).compile()
+
+
+def test_only_activations_travel_between_devices():
+    # Two hidden layers: their activations are gathered on the way up, the errors summed on the way down. Kernels of
+    # 64 x 128 and 128 x 800 would be larger than any of these.
+    batch, widths = 16, (64, 128)
+    text = compiled_steps(8, NetworkConfig(12, widths, 800), batch).as_text()
+    shapes = re.findall(
+        r"= (?:\()?f32\[([\d,]*)\][^=]*? (all-gather|all-reduce|all-to-all|collective-permute)(?:-start)?\(", text
+    )
+    assert {kind for _, kind in shapes} <= {"all-gather", "all-reduce"}
+    sizes = [int(np.prod([int(n) for n in shape.split(",") if n])) for shape, _ in shapes]
+    assert max(sizes) <= batch * max(widths)
+    assert sum(size == batch * width for size in sizes for width in widths) >= 3
+
+
+def test_memory_per_device_falls_with_the_number_of_devices():
+    network = NetworkConfig(12, (512, 512), 2048)
+    bytes_by_count = {n: compiled_steps(n, network).memory_analysis().argument_size_in_bytes for n in (1, 2, 4, 8)}
+    replicated = 64 * 12 * 4 + 1000  # the landmarks and some numbers
+    for count, size in bytes_by_count.items():
+        assert size < bytes_by_count[1] / count + replicated
+    structure = state_structure(TrainConfig(network, "squared_error", "sgd", 16, True))
+    state = sum(leaf.size * 4 for leaf in jax.tree.leaves(structure))
+    assert bytes_by_count[1] > state

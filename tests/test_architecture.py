@@ -1,0 +1,152 @@
+"""The rules of docs/design.md that a machine can check."""
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import dgex
+from dgex._table import ComparisonTable
+
+SOURCE = Path(dgex.__file__).parent
+MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
+
+# A module may import those of lower layers only.
+LAYERS = {
+    "_statistics": 0,
+    "_table": 0,
+    "_validation": 0,
+    "_network": 1,
+    "_optimizer": 1,
+    "_sharding": 1,
+    "datasets": 1,
+    "metrics": 1,
+    "preprocessing": 1,
+    "_programs": 2,
+    "_prediction": 3,
+    "_training": 3,
+    "_session": 4,
+    "_knn": 5,
+    "_normalization": 5,
+    "_regressor": 5,
+    "recipes": 6,
+}
+# JAX and its libraries change often; they stay in these.
+ACCELERATED = {"_network", "_optimizer", "_sharding", "_programs", "_prediction", "_training"}
+
+
+def imported(module):
+    """Top-level names of everything that a module imports anywhere, with `dgex.x` as "dgex.x"."""
+    for node in ast.walk(ast.parse((SOURCE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from names if node.module == "dgex" else [node.module]
+
+
+def test_every_module_has_a_layer():
+    assert set(LAYERS) == set(MODULES)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_import_lower_layers_only(module):
+    used = {name.split(".")[1] for name in imported(module) if name.startswith("dgex.")}
+    assert {name for name in used if LAYERS[name] >= LAYERS[module]} == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_jax_stays_in_its_modules(module):
+    libraries = {name.split(".")[0] for name in imported(module)} & {"jax", "jaxlib", "flax", "optax"}
+    assert not libraries or module in ACCELERATED
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_core_imports_core_dependencies_only(module):
+    core = {"jax", "flax", "optax", "numpy", "scipy", "sklearn", "dgex"}
+    standard = {"__future__", "collections", "contextlib", "copy", "dataclasses", "functools", "html", "itertools"}
+    standard |= {"math", "numbers", "re", "signal", "threading", "time", "typing", "warnings"}
+    extras = {"_table": {"pandas"}}  # to_pandas, for those who have it
+    libraries = {name.split(".")[0] for name in imported(module)}
+    assert libraries <= core | standard | extras.get(module, set())
+
+
+ESTIMATORS = [dgex.DGEXRegressor, dgex.KNNGeneRegressor, dgex.QuantileJointNormalizer]
+PUBLIC = [*ESTIMATORS, ComparisonTable]
+PUBLIC += [
+    item
+    for module in map(importlib.import_module, ("dgex.datasets", "dgex.metrics", "dgex.preprocessing", "dgex.recipes"))
+    for name, item in vars(module).items()
+    if not name.startswith("_") and getattr(item, "__module__", None) == module.__name__ and callable(item)
+]
+
+
+def documented(item):
+    """Parameter: (type line) of a numpydoc docstring."""
+    section = re.split(r"\n\s*Parameters\n\s*-+\n", inspect.getdoc(item) or "", maxsplit=1)
+    if len(section) == 1:
+        return {}
+    body = re.split(r"\n\n[A-Z][\w ]+\n-+\n", section[1])[0]
+    entries = re.findall(r"^(\*{0,2}\w+(?:, \*?\w+)*)(?: : (.*))?$", body, flags=re.M)
+    return {name.strip("* "): kind for names, kind in entries for name in names.split(",")}
+
+
+@pytest.mark.parametrize("item", PUBLIC, ids=lambda item: item.__name__)
+def test_documented_parameters_and_defaults_are_those_of_the_signature(item):
+    parameters = {
+        name: parameter for name, parameter in inspect.signature(item).parameters.items() if name not in ("self", "cls")
+    }
+    documentation = documented(item)
+    assert set(documentation) == set(parameters)
+    for name, parameter in parameters.items():
+        default = re.search(r"default=(.*)$", documentation[name])
+        if parameter.default is inspect.Parameter.empty:
+            assert default is None, name
+        elif "," not in default[1] or default[1].startswith("("):
+            assert eval(default[1]) == parameter.default, name
+
+
+def test_grouped_defaults_are_those_of_the_signature():
+    # Entries that document several parameters at once list their defaults in order.
+    for item in PUBLIC:
+        text = inspect.getdoc(item) or ""
+        for names, defaults in re.findall(r"^(\w+(?:, \w+)+) : .*default=([^(\n]+,[^\n]+)$", text, flags=re.M):
+            values = [eval(default) for default in defaults.split(",")]
+            signature = inspect.signature(item).parameters
+            assert [signature[name.strip()].default for name in names.split(",")] == values
+
+
+@pytest.mark.parametrize("item", PUBLIC, ids=lambda item: item.__name__)
+def test_everything_public_is_documented(item):
+    doc = inspect.getdoc(item)
+    assert doc
+    assert doc.splitlines()[0].endswith(".")
+    if inspect.isclass(item):
+        methods = [m for name, m in vars(item).items() if inspect.isfunction(m) and not name.startswith("_")]
+        assert all(inspect.getdoc(method) for method in methods)
+
+
+@pytest.mark.parametrize("item", ESTIMATORS)
+def test_fitted_attributes_are_documented(item, profiles):
+    X, y = profiles
+    model = item(max_iter=1, hidden_layer_sizes=2) if item is dgex.DGEXRegressor else item()
+    model.fit(X, y)
+    documented_attributes = re.split(r"\n\s*Attributes\n\s*-+\n", inspect.getdoc(item))[1]
+    for name in vars(model):
+        if name.endswith("_") and not name.startswith("_"):
+            assert re.search(rf"\b{name}\b", documented_attributes), name
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_and_functions_stay_small(module):
+    text = (SOURCE / f"{module}.py").read_text()
+    assert len(text.splitlines()) <= 450
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and node.name != "__init__":
+            statements = node.body[1:] if ast.get_docstring(node) else node.body
+            if statements:
+                assert node.end_lineno - statements[0].lineno + 1 <= 60, node.name

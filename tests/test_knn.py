@@ -1,0 +1,166 @@
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from dgex import KNNGeneRegressor
+
+
+def problem(seed=0, n_profiles=60, n_landmarks=15, n_targets=23):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(8, 2, (n_profiles, n_landmarks))
+    y = X[:, rng.integers(n_landmarks, size=n_targets)] + rng.normal(0, 1, (n_profiles, n_targets))
+    return X, y, rng.normal(8, 2, (11, n_landmarks))
+
+
+def gene_distance(a, b, metric):
+    if metric == "euclidean":
+        return np.sqrt(sum((p - q) ** 2 for p, q in zip(a, b, strict=True)))
+    if a.std() == 0 or b.std() == 0:
+        return 1.0
+    return 1.0 - np.mean((a - a.mean()) * (b - b.mean())) / (a.std() * b.std())
+
+
+def brute_force(X, y, X_new, n_neighbors, metric="euclidean", weights="uniform"):
+    """The definition, gene by gene and profile by profile."""
+    predictions = np.empty((len(X_new), y.shape[1]))
+    for target in range(y.shape[1]):
+        distances = [gene_distance(X[:, landmark], y[:, target], metric) for landmark in range(X.shape[1])]
+        nearest = sorted(range(X.shape[1]), key=lambda landmark: (distances[landmark], landmark))[:n_neighbors]
+        for profile in range(len(X_new)):
+            if weights == "uniform":
+                w = np.ones(len(nearest))
+            elif any(distances[j] == 0 for j in nearest):
+                w = np.array([float(distances[j] == 0) for j in nearest])
+            else:
+                w = np.array([1 / distances[j] for j in nearest])
+            predictions[profile, target] = sum(w * X_new[profile, nearest]) / w.sum()
+    return predictions
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("metric", ["euclidean", "correlation"])
+@pytest.mark.parametrize("n_neighbors", [1, 4, 15])
+def test_equal_to_brute_force(metric, weights, n_neighbors):
+    X, y, X_new = problem()
+    model = KNNGeneRegressor(n_neighbors=n_neighbors, metric=metric, weights=weights).fit(X, y)
+    expected = brute_force(X, y, X_new, n_neighbors, metric, weights)
+    np.testing.assert_allclose(model.predict(X_new), expected, rtol=1e-10)
+
+
+def test_equal_to_brute_force_in_float32():
+    X, y, X_new = (array.astype(np.float32) for array in problem())
+    predictions = KNNGeneRegressor(n_neighbors=3).fit(X, y).predict(X_new)
+    assert predictions.dtype == np.float32
+    np.testing.assert_allclose(predictions, brute_force(X, y, X_new, 3), rtol=1e-5)
+
+
+def test_standardize_equals_standardizing_by_hand():
+    X, y, X_new = problem()
+    X, X_new = X * np.linspace(1, 30, 15), X_new * np.linspace(1, 30, 15)
+    z = [(a - a.mean(0)) / (a.std(0) + 1e-3) for a in (X, y)]
+    z_new = (X_new - X.mean(0)) / (X.std(0) + 1e-3)
+    expected = brute_force(*z, z_new, 3) * (y.std(0) + 1e-3) + y.mean(0)
+    model = KNNGeneRegressor(n_neighbors=3, standardize=True).fit(X, y)
+    np.testing.assert_allclose(model.predict(X_new), expected, rtol=1e-9)
+
+
+def test_equal_distances_go_to_the_lower_column():
+    # Landmarks 1, 3 and 4 are equal, 0 and 2 are equally far on either side of the target.
+    x = np.array([4.0, 7, 5, 1])
+    X = np.column_stack([x - 2, x + 5, x + 2, x + 5, x + 5])
+    model = KNNGeneRegressor(n_neighbors=4).fit(X, x[:, None])
+    assert model.neighbors_.tolist() == [[0, 2, 1, 3]]
+    np.testing.assert_allclose(model.neighbor_distances_, [[4, 4, 10, 10]])
+
+
+def test_equal_landmarks_are_equally_near_whatever_the_rounding():
+    rng = np.random.default_rng(0)
+    base = rng.normal(8, 2, (1000, 7)).astype(np.float32)
+    X = np.tile(base, 60)  # 420 landmarks, each of seven sixty times
+    y = (base[:, [3, 5]] + rng.normal(0, 0.5, (1000, 2))).astype(np.float32)
+    neighbors = KNNGeneRegressor(n_neighbors=60).fit(X, y).neighbors_
+    assert neighbors.tolist() == [list(range(3, 420, 7)), list(range(5, 420, 7))]
+
+
+def test_blocks_do_not_change_the_neighbours(monkeypatch):
+    X, y, X_new = problem()
+    whole = KNNGeneRegressor().fit(X, y)
+    monkeypatch.setattr("dgex._knn.FIT_BLOCK_BYTES", 2000)
+    monkeypatch.setattr("dgex._knn.PREDICT_BLOCK_BYTES", 500)
+    blocks = KNNGeneRegressor().fit(X, y)
+    np.testing.assert_array_equal(whole.neighbors_, blocks.neighbors_)
+    np.testing.assert_allclose(whole.neighbor_distances_, blocks.neighbor_distances_, rtol=1e-12)
+    np.testing.assert_array_equal(whole.predict(X_new), blocks.predict(X_new))
+
+
+def test_a_large_common_offset_costs_no_digits():
+    X, y, _ = problem()
+    near = KNNGeneRegressor().fit(X, y)
+    far = KNNGeneRegressor().fit(X + 1e6, y + 1e6)
+    np.testing.assert_array_equal(near.neighbors_, far.neighbors_)
+
+
+def test_memory_beyond_the_data_is_bounded():
+    # 943 x 9,520 genes, fewer profiles than in the paper: what is kept per pair of genes and per block is all there is.
+    rng = np.random.default_rng(0)
+    X, y = (rng.standard_normal((2000, n), dtype=np.float32) for n in (943, 9520))
+    tracemalloc.start()
+    KNNGeneRegressor().fit(X, y)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.6e9
+
+
+def test_kneighbors_and_lowering_n_neighbors_after_fit():
+    X, y, X_new = problem()
+    model = KNNGeneRegressor(n_neighbors=6).fit(X, y)
+    distances, indices = model.kneighbors()
+    assert distances.shape == indices.shape == (23, 6)
+    np.testing.assert_array_equal(model.kneighbors(2, return_distance=False), indices[:, :2])
+    lowered = clone(model).set_params(n_neighbors=2).fit(X, y).predict(X_new)
+    np.testing.assert_array_equal(model.set_params(n_neighbors=2).predict(X_new), lowered)
+    with pytest.raises(ValueError, match="Got n_neighbors=9, but expected 1 to 6"):
+        model.kneighbors(9)
+
+
+def test_constant_genes():
+    X, y, X_new = problem()
+    X[:, 2], y[:, 1] = 5.0, 5.0
+    for metric in ("euclidean", "correlation"):
+        expected = brute_force(X, y, X_new, 3, metric)
+        np.testing.assert_allclose(KNNGeneRegressor(n_neighbors=3, metric=metric).fit(X, y).predict(X_new), expected)
+
+
+def test_frames_vectors_and_leakage():
+    X, y, X_new = problem()
+    frame = pd.DataFrame(X, columns=[f"L{i}" for i in range(15)])
+    targets = pd.DataFrame(y, columns=[f"T{i}" for i in range(23)])
+    model = KNNGeneRegressor().fit(frame, targets)
+    assert model.target_names_[2] == "T2"
+    with pytest.raises(ValueError, match=r"5 of 15 genes are missing \(L10, L11, L12, L13, L14\)"):
+        model.predict(frame.iloc[:, :10])
+    assert KNNGeneRegressor().fit(X, y[:, 0]).predict(X_new).shape == (11,)
+    with pytest.warns(UserWarning, match="1 of 2 targets are also landmarks"):
+        KNNGeneRegressor().fit(X, np.column_stack([y[:, 0], X[:, 4]]))
+
+
+def test_more_neighbours_than_landmarks():
+    X, y, X_new = problem()
+    with pytest.warns(UserWarning, match="Got n_neighbors=99 and 15 landmarks; all landmarks are neighbours"):
+        model = KNNGeneRegressor(n_neighbors=99).fit(X, y)
+    np.testing.assert_allclose(model.predict(X_new), np.repeat(X_new.mean(1, keepdims=True), 23, axis=1))
+
+
+def test_bad_input_is_one_clear_error():
+    X, y, _ = problem()
+    with pytest.raises(NotFittedError):
+        KNNGeneRegressor().predict(X)
+    for parameters in ({"n_neighbors": 0}, {"weights": "rank"}, {"metric": "cosine"}):
+        with pytest.raises(ValueError, match=f"'{next(iter(parameters))}'"):
+            KNNGeneRegressor(**parameters).fit(X, y)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        KNNGeneRegressor().fit(np.where(X > 12, np.nan, X), y)

@@ -1,0 +1,127 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.metrics import mean_absolute_error
+from sklearn.model_selection import GridSearchCV
+
+from dgex import metrics
+
+
+@pytest.fixture
+def pair():
+    rng = np.random.default_rng(0)
+    y_true = rng.normal(8, 2, (50, 12))
+    return y_true, y_true + rng.normal(0, 1, y_true.shape)
+
+
+def test_genewise_mae_equals_scikit_learn(pair):
+    expected = mean_absolute_error(*pair, multioutput="raw_values")
+    np.testing.assert_allclose(metrics.genewise_mae(*pair), expected)
+    scale = np.arange(1.0, 13.0)
+    np.testing.assert_allclose(metrics.genewise_mae(*pair, scale=scale), expected / scale)
+    assert metrics.overall_error(*pair) == pytest.approx((expected.mean(), expected.std()))
+
+
+def test_blocks_do_not_change_results(pair, monkeypatch):
+    functions = (metrics.genewise_mae, metrics.genewise_correlation, metrics.r_gene)
+    whole = [function(*pair) for function in functions]
+    monkeypatch.setattr(metrics, "BLOCK_BYTES", 500)
+    for function, expected in zip(functions, whole, strict=True):
+        np.testing.assert_allclose(function(*pair), expected, rtol=1e-12)
+
+
+def test_correlation_equals_numpy_and_is_undefined_for_constant_genes(pair):
+    y_true, y_pred = pair[0].copy(), pair[1].copy()
+    y_true[:, 3], y_pred[:, 4] = 7.3, 1.1
+    result = metrics.genewise_correlation(y_true, y_pred)
+    for gene in range(12):
+        if gene in (3, 4):
+            assert np.isnan(result[gene])
+        else:
+            assert result[gene] == pytest.approx(np.corrcoef(y_true[:, gene], y_pred[:, gene])[0, 1])
+    assert metrics.mean_correlation(y_true, y_pred) == pytest.approx(np.nan_to_num(result).mean())
+
+
+def test_r_gene_equals_its_definition():
+    rng = np.random.default_rng(1)
+    y_true = rng.normal(size=(30, 40))
+    y_pred = y_true + rng.normal(0, 3, y_true.shape)
+    y_true[:, 5] = 2.0
+    result = metrics.r_gene(y_true, y_pred)
+    assert np.isnan(result[5])
+    for gene in np.flatnonzero(np.arange(40) != 5):
+        correlations = [
+            0.0 if other == 5 else np.corrcoef(y_pred[:, gene], y_true[:, other])[0, 1] for other in range(40)
+        ]
+        others = [c for other, c in enumerate(correlations) if other != gene]
+        assert result[gene] == pytest.approx(np.mean(np.array(others) < correlations[gene]))
+    with pytest.raises(ValueError, match="expected at least 2"):
+        metrics.r_gene(y_true[:, :1], y_pred[:, :1])
+
+
+def test_r_gene_is_about_a_half_by_chance():
+    rng = np.random.default_rng(0)
+    assert metrics.r_gene(rng.normal(size=(20, 500)), rng.normal(size=(20, 500))).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_improvement_and_win_rate():
+    # The paper's Table 1: D-GEX-10%-9000x3 against linear regression.
+    assert metrics.relative_improvement(0.3204, 0.3784) == pytest.approx(0.1533, abs=1e-4)
+    assert metrics.relative_improvement(0.5, 0.4) < 0
+    assert metrics.win_rate([1, 2, 3, 4], [2, 2, 4, 3]) == 0.5
+
+
+def test_comparison_table_by_hand():
+    y_true = np.array([[0.0, 0], [2, 4], [4, 2]])
+    predictions = {"off by one": y_true + 1, "half": y_true + np.array([0.5, 2.0])}
+    table = metrics.comparison_table(y_true, predictions)
+    assert len(table) == 2
+    row = table["half"]
+    assert (row["error"], row["sd"], row["improvement"], row["genes won"]) == (1.25, 0.75, -0.25, 0.5)
+    assert row["correlation"] == pytest.approx(1.0)
+    turned = metrics.comparison_table(y_true, predictions, baseline="half", scale=np.array([1.0, 2.0]))
+    assert turned["off by one"]["error"] == 0.75
+    assert turned["off by one"]["improvement"] == 0.0
+    with pytest.raises(KeyError, match="expected one of"):
+        table["quarter"]
+    with pytest.raises(ValueError, match="Got baseline='quarter'"):
+        metrics.comparison_table(y_true, predictions, baseline="quarter")
+
+
+def test_comparison_table_can_be_read():
+    y_true = np.array([[0.0, 0], [2, 4], [4, 2]])
+    table = metrics.comparison_table(y_true, {"a<b": y_true + 1})
+    assert table.to_markdown().splitlines()[:2] == [
+        "| model | error | sd | improvement | genes won | correlation |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    assert "a&lt;b" in table._repr_html_()
+    assert isinstance(table.to_pandas(), pd.DataFrame)
+    assert table.to_pandas().loc["a<b", "error"] == 1.0
+    assert str(table).splitlines()[0].split() == ["model", "error", "sd", "improvement", "genes", "won", "correlation"]
+
+
+def test_standardized_mae_weighs_genes_alike(pair):
+    y_true, y_pred = pair
+    factor = np.geomspace(1e-1, 1e3, 12)
+    assert metrics.standardized_mae(y_true * factor, y_pred * factor) == pytest.approx(
+        metrics.standardized_mae(y_true, y_pred)
+    )
+    assert np.isnan(metrics.standardized_mae(np.ones((3, 2)), np.zeros((3, 2))))
+
+
+@pytest.mark.parametrize("scorer", ["neg_overall_error_scorer", "neg_standardized_error_scorer", "correlation_scorer"])
+def test_scorers_prefer_the_better_model(scorer):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 10))
+    y = X @ rng.normal(size=(10, 5)) + 0.1 * rng.normal(size=(60, 5))
+    search = GridSearchCV(Ridge(), {"alpha": [1e-3, 1e5]}, scoring=getattr(metrics, scorer), cv=3).fit(X, y)
+    assert search.best_params_ == {"alpha": 1e-3}
+
+
+def test_bad_input_is_one_clear_error(pair):
+    with pytest.raises(ValueError, match=r"Got y_true of shape \(50, 12\) and y_pred of shape \(50, 3\)"):
+        metrics.genewise_mae(pair[0], pair[1][:, :3])
+    with pytest.raises(ValueError, match="y_pred contains NaN"):
+        metrics.genewise_mae(pair[0], pair[1] * np.nan)

@@ -1,0 +1,109 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dgex._network import ACTIVATIONS, NetworkConfig, dropout, initial_parameters, network
+
+
+def test_initial_weights_have_the_papers_distributions():
+    config = NetworkConfig(943, (500, 400), 600)
+    (w1, b1), (w2, b2), (w3, b3) = jax.tree.map(np.asarray, initial_parameters(config, jax.random.key(0)))
+    for kernel, bound in [(w1, np.sqrt(6 / (943 + 500))), (w2, np.sqrt(6 / (500 + 400))), (w3, 1e-4)]:
+        assert np.abs(kernel).max() <= bound
+        assert np.abs(kernel).max() > 0.999 * bound
+        assert kernel.std() == pytest.approx(bound / np.sqrt(3), rel=0.01)  # of U(-bound, bound)
+        assert abs(kernel.mean()) < 0.01 * bound
+    for bias in (b1, b2, b3):
+        assert not bias.any()
+
+
+def test_forward_pass_equals_numpy():
+    config = NetworkConfig(7, (5, 4), 3, activation="relu")
+    rng = np.random.default_rng(0)
+    parameters = jax.tree.map(
+        lambda a: rng.standard_normal(a.shape).astype(np.float32), initial_parameters(config, jax.random.key(0))
+    )
+    x = rng.standard_normal((10, 7)).astype(np.float32)
+    h = x
+    for kernel, bias in parameters[:-1]:
+        h = np.maximum(h @ kernel + bias, 0)
+    module = network(config, parameters)
+    np.testing.assert_allclose(module.last_hidden(x), h, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(module(x), h @ parameters[-1].kernel + parameters[-1].bias, rtol=1e-4, atol=1e-4)
+
+
+def test_dropout_comes_after_every_hidden_layer_and_never_before():
+    # With identity activations and weights of one, each output is the sum over paths of the two masks' product.
+    config = NetworkConfig(3, (64, 32), 1, activation="identity")
+    parameters = jax.tree.map(jnp.ones_like, initial_parameters(config, jax.random.key(0)))
+    parameters = tuple(layer._replace(bias=jnp.zeros_like(layer.bias)) for layer in parameters)
+    key = jax.random.key(5)
+    output = float(network(config, parameters)(jnp.ones((1, 3)), jnp.float32(0.5), key)[0, 0])
+    kept = [
+        int((dropout(jnp.ones((1, width)), jnp.float32(0.5), jax.random.fold_in(key, depth)) > 0).sum())
+        for depth, width in enumerate((64, 32))
+    ]
+    assert output == pytest.approx(3 * (2 * kept[0]) * (2 * kept[1]))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_map_zero_to_zero(name):
+    # What padding relies on.
+    assert float(ACTIVATIONS[name](jnp.zeros(()))) == 0.0
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.25, 0.5, 0.9])
+def test_dropout_rate_scale_and_independence(rate):
+    n_rows, n_units, n_steps = 200, 300, 20
+    masks = np.stack(
+        [
+            np.asarray(dropout(jnp.ones((n_rows, n_units)), jnp.float32(rate), jax.random.key(step)))
+            for step in range(n_steps)
+        ]
+    )
+    assert set(np.unique(masks)) <= {0.0, np.float32(1.0) / (np.float32(1.0) - np.float32(rate))}
+    dropped = masks == 0
+    # Five standard errors of a binomial proportion, over everything, by unit, by row and by step.
+    for axis in [(0, 1, 2), (0, 1), (0, 2), (1, 2)]:
+        count = np.prod([dropped.shape[a] for a in axis])
+        assert np.abs(dropped.mean(axis=axis) - rate).max() < 5 * np.sqrt(rate * (1 - rate) / count)
+    centred = (dropped - rate) / np.sqrt(rate * (1 - rate))
+    by_unit = centred.reshape(-1, n_units)
+    by_row = centred.transpose(1, 0, 2).reshape(n_rows, -1)
+    by_step = centred.reshape(n_steps, -1)
+    for samples in (by_unit.T, by_row, by_step):
+        correlations = samples @ samples.T / samples.shape[1]
+        np.fill_diagonal(correlations, 0)
+        assert np.abs(correlations).max() < 6 / np.sqrt(samples.shape[1])
+
+
+def test_dropout_does_not_depend_on_the_width_of_the_layer():
+    # Padded and sharded layers drop the same units.
+    key, rate = jax.random.key(1), jnp.float32(0.3)
+    narrow, wide = (dropout(jnp.ones((8, width)), rate, key) for width in (10, 16))
+    np.testing.assert_array_equal(narrow, wide[:, :10])
+
+
+def test_dropout_rate_is_traced():
+    compiled = jax.jit(dropout)
+    for rate in (0.1, 0.2, 0.7):
+        compiled(jnp.ones((4, 4)), jnp.float32(rate), jax.random.key(0))
+    assert compiled._cache_size() == 1
+
+
+def test_bfloat16_operands_keep_float32_parameters_and_sums():
+    config = NetworkConfig(64, (32,), 8, compute_dtype="bfloat16")
+    parameters = initial_parameters(config, jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(parameters)} == {jnp.dtype("float32")}
+    x = jax.random.normal(jax.random.key(1), (16, 64))
+    low = network(config, parameters)(x)
+    full = network(NetworkConfig(64, (32,), 8), parameters)(x)
+    assert low.dtype == jnp.float32
+    assert 0 < np.abs(low - full).max() < 0.02 * np.abs(full).max()
+
+
+def test_padding_rounds_widths_up_and_leaves_landmarks():
+    assert NetworkConfig(943, (10, 16), 7).padded_to(8) == NetworkConfig(943, (16, 16), 8)
+    assert NetworkConfig(943, (10,), 7).padded_to(1) == NetworkConfig(943, (10,), 7)
+    assert NetworkConfig(3, (4,), 2).n_parameters == 3 * 4 + 4 + 4 * 2 + 2

@@ -1,0 +1,202 @@
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import qnorm
+from sklearn.exceptions import NotFittedError
+
+from dgex import QuantileJointNormalizer
+
+RULES = ["floor", "dense", "interpolate", "mean"]
+
+
+def tied_profiles(n_profiles=30, n_genes=200, seed=0):
+    """Counts, four in ten of them zero, as RNA-seq has them."""
+    rng = np.random.default_rng(seed)
+    return rng.poisson(3.0, (n_profiles, n_genes)) * (rng.random((n_profiles, n_genes)) > 0.4)
+
+
+def test_equal_to_qnorm_on_random_profiles():
+    X = np.random.default_rng(0).normal(8, 2, (40, 300))
+    expected = qnorm.quantile_normalize(X, axis=0)
+    for ties in RULES:
+        np.testing.assert_allclose(QuantileJointNormalizer(ties=ties).fit_transform(X), expected, rtol=1e-12)
+
+
+def test_equal_to_qnorm_on_tied_profiles():
+    X = tied_profiles().astype(float)
+    normalized = QuantileJointNormalizer(ties="mean").fit_transform(X)
+    np.testing.assert_allclose(normalized, qnorm.quantile_normalize(X, axis=0), rtol=1e-12)
+
+
+def test_equal_to_qnorm_with_a_reference():
+    X = tied_profiles().astype(float)
+    target = np.random.default_rng(1).normal(8, 2, X.shape[1])
+    normalized = QuantileJointNormalizer(ties="mean", reference=target).fit_transform(X)
+    np.testing.assert_allclose(normalized, qnorm.quantile_normalize(X, axis=0, target=target), rtol=1e-12)
+
+
+def test_the_papers_rule_for_arrays_worked_by_hand():
+    # Reference: mean of the sorted profiles (1 2 3 4), (2 2 2 6), (1 4 7 8) = (4/3, 8/3, 4, 6).
+    # Average ranks, from 1, of (2 2 6 2): the 2s share ranks 1 2 3, average 2 -> second quantile; 6 -> fourth.
+    # Of (1 1 5 9): the 1s share ranks 1 2, average 1.5, floor 1 -> first quantile.
+    normalizer = QuantileJointNormalizer(ties="floor").fit([[1.0, 2, 3, 4], [2, 2, 6, 2], [8, 7, 4, 1]])
+    np.testing.assert_allclose(normalizer.reference_quantiles_, [4 / 3, 8 / 3, 4, 6])
+    np.testing.assert_allclose(
+        normalizer.transform([[2.0, 2, 6, 2], [1, 1, 5, 9], [8, 7, 4, 1]]),
+        [[8 / 3, 8 / 3, 6, 8 / 3], [4 / 3, 4 / 3, 4, 6], [6, 4, 8 / 3, 4 / 3]],
+    )
+
+
+def test_the_papers_rule_for_rnaseq_worked_by_hand():
+    # Eight genes, five distinct values 0 < 1 < 2 < 5 < 9: the d-th receives quantile floor(d * 8 / 5), from 1:
+    # 0 -> floor(1.6) = 1, 1 -> floor(3.2) = 3, 2 -> floor(4.8) = 4, 5 -> floor(6.4) = 6, 9 -> 8.
+    reference = [10.0, 20, 30, 40, 50, 60, 70, 80]
+    normalizer = QuantileJointNormalizer(ties="dense", reference=reference)
+    assert normalizer.fit_transform([[0, 9, 0, 2, 1, 5, 0, 1]]).tolist() == [[10, 80, 10, 40, 30, 60, 10, 30]]
+
+
+def test_preprocess_cores_worked_table():
+    # The table of preprocessCore's own tests: profiles are its columns, one value is missing in the second.
+    X = np.array([[100, 15, 200, 250], [110, np.nan, 220, 275], [120, 18, 240, 300]])
+    complete = np.array([[100, 15, 200, 250], [110, 16.5, 220, 275], [120, 18, 240, 300]])
+    normalizer = QuantileJointNormalizer(ties="interpolate")
+    np.testing.assert_allclose(normalizer.fit_transform(complete), [[110, 16.5, 220, 275]] * 3)
+    result = normalizer.fit_transform(X)
+    target = [47.6666666666667, 134.4444444444444, 226.1111111111111, 275.0]
+    np.testing.assert_allclose(normalizer.reference_quantiles_, target)
+    low, second, third, high = target
+    middle = 180.2777777777778
+    expected = [[second, low, third, high], [low, np.nan, middle, high], [second, low, third, high]]
+    np.testing.assert_allclose(result, expected)
+
+
+def test_preprocess_cores_rule_for_ties():
+    # Two genes that share ranks 1 and 2 receive the mean of the first two quantiles; three the middle one of theirs.
+    normalizer = QuantileJointNormalizer(ties="interpolate", reference=[1.0, 3, 10, 20])
+    assert normalizer.fit_transform([[5.0, 5, 6, 7], [4, 4, 4, 9]]).tolist() == [[2, 2, 10, 20], [3, 3, 3, 20]]
+    assert normalizer.set_params(ties="mean").transform([[4, 4, 4, 9.0]]).tolist() == [[14 / 3] * 3 + [20]]
+
+
+@pytest.mark.parametrize("ties", RULES)
+def test_equal_genes_stay_equal_and_order_is_kept(ties):
+    X = tied_profiles()
+    normalized = QuantileJointNormalizer(ties=ties).fit_transform(X)
+    for before, after in zip(X, normalized, strict=True):
+        order = np.argsort(before, kind="stable")
+        assert (np.diff(after[order]) >= 0).all()
+        assert (np.diff(after[order])[np.diff(before[order]) == 0] == 0).all()
+
+
+def test_the_order_of_genes_does_not_matter():
+    X = tied_profiles()
+    order = np.random.default_rng(2).permutation(X.shape[1])
+    for ties in RULES:
+        normalizer = QuantileJointNormalizer(ties=ties).fit(X)
+        np.testing.assert_array_equal(normalizer.transform(X)[:, order], normalizer.transform(X[:, order]))
+
+
+def test_missing_values_stay_and_leave_other_profiles_alone():
+    X = np.random.default_rng(0).normal(8, 2, (20, 101))
+    holed = X.copy()
+    holed[3, [5, 7, 50]] = np.nan
+    for ties in RULES:
+        normalizer = QuantileJointNormalizer(ties=ties).fit(X)
+        whole, result = normalizer.transform(X), normalizer.transform(holed)
+        np.testing.assert_array_equal(np.isnan(result), np.isnan(holed))
+        others = np.arange(20) != 3
+        np.testing.assert_array_equal(result[others], whole[others])
+        # The profile's other genes move by no more than a few ranks' worth.
+        assert np.nanmax(np.abs(result[3] - whole[3])) < 1.0
+        # The extremes of the profile are the extremes of the reference.
+        assert np.nanmin(result[3]) == pytest.approx(normalizer.reference_quantiles_[0], abs=0.3)
+        assert np.nanmax(result[3]) == normalizer.reference_quantiles_[-1]
+
+
+def test_a_profile_without_values():
+    X = np.random.default_rng(0).normal(size=(5, 10))
+    X[2] = np.nan
+    assert np.isnan(QuantileJointNormalizer().fit(X[:2]).transform(X)[2]).all()
+    with pytest.raises(ValueError, match=r"1 profiles have no value at all \(rows 2\)"):
+        QuantileJointNormalizer().fit(X)
+
+
+def test_another_number_of_genes_is_mapped_by_interpolated_quantiles():
+    # Three genes onto five quantiles: ranks 0, 1, 2 are at positions 0, 2, 4. Four genes: at 0, 4/3, 8/3, 4.
+    reference = [0.0, 10, 20, 40, 80]
+    for ties in ("floor", "interpolate", "mean"):
+        normalizer = QuantileJointNormalizer(ties=ties, reference=reference)
+        assert normalizer.fit_transform([[7.0, 5, 6]]).tolist() == [[80, 0, 20]]
+        np.testing.assert_allclose(normalizer.fit_transform([[1.0, 2, 3, 4]]), [[0, 10 + 10 / 3, 20 + 40 / 3, 80]])
+    assert QuantileJointNormalizer(reference=reference).fit_transform([[3.0]]).tolist() == [[20]]
+    many = QuantileJointNormalizer(ties="dense", reference=[1.0, 2]).fit_transform([[5.0, 6, 7, 8]])
+    assert many.tolist() == [[1, 1, 1, 2]]
+
+
+def test_a_platform_takes_the_distribution_of_another():
+    rng = np.random.default_rng(0)
+    arrays, abundances = rng.normal(8, 2, (50, 400)), rng.lognormal(3, 2, (20, 300))
+    fitted = QuantileJointNormalizer().fit(arrays)
+    other = QuantileJointNormalizer(reference=fitted.reference_quantiles_).fit_transform(abundances)
+    quantiles = np.linspace(0.01, 0.99, 50)
+    np.testing.assert_allclose(np.quantile(other, quantiles), np.quantile(arrays, quantiles), atol=0.1)
+
+
+def test_learning_in_pieces_equals_learning_at_once():
+    X = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
+    at_once = QuantileJointNormalizer().fit(X)
+    pieces = QuantileJointNormalizer()
+    for start in range(0, 50, 7):
+        pieces.partial_fit(X[start : start + 7])
+    np.testing.assert_array_equal(at_once.reference_quantiles_, pieces.reference_quantiles_)
+    assert at_once.n_samples_seen_ == pieces.n_samples_seen_ == 50
+    assert pieces.fit(X[:10]).n_samples_seen_ == 10
+
+
+def test_types_frames_and_names():
+    X = tied_profiles(10, 6)
+    frame = pd.DataFrame(X, columns=list("ABCDEF"), index=[f"S{i}" for i in range(10)])
+    normalizer = QuantileJointNormalizer().set_output(transform="pandas").fit(frame)
+    result = normalizer.transform(frame)
+    assert result.columns.tolist() == list("ABCDEF")
+    assert result.index.tolist() == frame.index.tolist()
+    assert normalizer.get_feature_names_out().tolist() == list("ABCDEF")
+    with pytest.raises(ValueError, match="same order as they were in fit"):
+        normalizer.transform(frame[list("FEDCBA")])
+    with pytest.raises(ValueError, match=r"1 of 6 genes are missing \(F\)"):
+        normalizer.transform(frame.drop(columns="F"))
+    assert QuantileJointNormalizer().fit_transform(X.astype(np.float32)).dtype == np.float32
+    assert QuantileJointNormalizer().fit_transform(X).dtype == np.float64
+
+
+def test_bad_input_is_one_clear_error():
+    X = np.random.default_rng(0).normal(size=(5, 4))
+    with pytest.raises(NotFittedError):
+        QuantileJointNormalizer().transform(X)
+    with pytest.raises(ValueError, match=r"'ties' .* Got 'random' instead"):
+        QuantileJointNormalizer(ties="random").fit(X)
+    with pytest.raises(ValueError, match=r"Got a reference of shape \(5, 4\), but expected one dimension"):
+        QuantileJointNormalizer(reference=X).fit(X)
+    with pytest.raises(ValueError, match="reference contains NaN"):
+        QuantileJointNormalizer(reference=[1.0, np.nan]).fit(X)
+    with pytest.raises(ValueError, match="X has 3 features, but QuantileJointNormalizer is expecting 4"):
+        QuantileJointNormalizer().fit(X).transform(X[:, :3])
+    X[0, 0] = np.inf
+    with pytest.raises(ValueError, match="infinity"):
+        QuantileJointNormalizer().fit(X)
+
+
+def test_memory_is_input_output_and_a_few_rows():
+    X = np.random.default_rng(0).normal(size=(400, 5000)).astype(np.float32)
+    normalizer = QuantileJointNormalizer()
+    tracemalloc.start()
+    normalizer.fit(X)
+    _, fit_peak = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    result = normalizer.transform(X)
+    _, transform_peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    row = X[0].nbytes
+    assert fit_peak < 50 * row
+    assert transform_peak < result.nbytes + 50 * row

@@ -1,0 +1,739 @@
+import copy
+import os
+import pickle
+import pickletools
+import signal
+import subprocess
+import sys
+import tracemalloc
+import warnings
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import sklearn
+from sklearn.base import clone
+from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from dgex import DGEXRegressor, QuantileJointNormalizer, TrainingDiverged, _programs, _training
+from dgex._network import NetworkConfig
+from dgex._sharding import select_devices
+from dgex.datasets import make_expression_profiles
+
+SMALL = {"hidden_layer_sizes": (16,), "max_iter": 6, "batch_size": 20, "random_state": 0}
+
+
+def fitted_arrays(model):
+    return [*model.coefs_, *model.intercepts_]
+
+
+def assert_same_model(a, b):
+    for left, right in zip(fitted_arrays(a), fitted_arrays(b), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def without_time(history):
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
+
+
+# --- what is learned ------------------------------------------------------------------------------
+
+
+def test_network_beats_least_squares_on_nonlinear_profiles_and_not_on_linear_ones():
+    errors = {}
+    for nonlinearity in (0.8, 0.0):
+        data = make_expression_profiles(
+            2500, n_landmarks=60, n_targets=100, nonlinearity=nonlinearity, noise=0.2, random_state=0
+        )
+        train, test = slice(0, 2000), slice(2000, None)
+        network = DGEXRegressor(hidden_layer_sizes=(300,), max_iter=80, batch_size=50, random_state=0)
+        models = {"network": network, "linear": Ridge(1e-6)}
+        errors[nonlinearity] = {
+            name: np.abs(model.fit(data.X[train], data.y[train]).predict(data.X[test]) - data.y[test]).mean()
+            for name, model in models.items()
+        }
+    assert errors[0.8]["network"] < 0.9 * errors[0.8]["linear"]
+    assert errors[0.0]["network"] > 0.995 * errors[0.0]["linear"]
+
+
+def test_raw_units_go_in_and_come_out(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    moved = DGEXRegressor(**SMALL).fit(2 * X - 5, 3 * y + 100)
+    np.testing.assert_allclose(moved.predict(2 * X - 5), 3 * model.predict(X) + 100, rtol=1e-3)
+    assert abs(model.predict(X).mean() - y.mean()) < 0.5
+    np.testing.assert_allclose(model.target_mean_, y[np.arange(len(y))].mean(axis=0), atol=0.1)
+
+
+def test_standardization_uses_the_training_profiles_only(profiles):
+    X, y = profiles
+    X_val, y_val = X[:20] + 50, y[:20] + 50
+    model = DGEXRegressor(**SMALL).fit(X, y, X_val=X_val, y_val=y_val)
+    np.testing.assert_allclose(model.landmark_mean_, X.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(model.target_scale_, y.std(axis=0, dtype=np.float64) + 1e-3, rtol=1e-6)
+    held_out = DGEXRegressor(**SMALL, validation_fraction=0.5).fit(X, y)
+    assert np.abs(held_out.landmark_mean_ - X.mean(axis=0)).max() > 1e-3
+
+
+def test_without_standardization_values_are_taken_as_they_are(profiles):
+    X, y = profiles
+    X, y = (X - X.mean(0)) / X.std(0), (y - y.mean(0)) / y.std(0)
+    model = DGEXRegressor(**SMALL, standardize=False).fit(X, y)
+    hidden = np.tanh(X @ model.coefs_[0] + model.intercepts_[0])
+    np.testing.assert_allclose(model.predict(X), hidden @ model.coefs_[1] + model.intercepts_[1], rtol=1e-4, atol=1e-5)
+    assert not model.landmark_mean_.any()
+    assert (model.target_scale_ == 1).all()
+
+
+def test_constant_genes_are_fine(profiles):
+    X, y = profiles[0].copy(), profiles[1].copy()
+    X[:, 3], y[:, 4] = 7.1, 2.3
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    predictions = model.predict(X)
+    assert np.isfinite(predictions).all()
+    np.testing.assert_allclose(predictions[:, 4], 2.3, atol=1e-3)
+
+
+def test_a_vector_gives_vectors_and_a_column_gives_columns(profiles):
+    X, y = profiles
+    as_vector = DGEXRegressor(**SMALL).fit(X, y[:, 0])
+    as_column = DGEXRegressor(**SMALL).fit(X, y[:, :1])
+    assert as_vector.predict(X).shape == (len(X),)
+    assert as_column.predict(X).shape == (len(X), 1)
+    np.testing.assert_array_equal(as_vector.predict(X), as_column.predict(X)[:, 0])
+    assert DGEXRegressor(**SMALL).fit(X, pd.Series(y[:, 0], name="T1")).predict(X).ndim == 1
+
+
+def test_an_integer_means_one_hidden_layer_and_none_a_linear_model(profiles):
+    X, y = profiles
+    assert_same_model(DGEXRegressor(**{**SMALL, "hidden_layer_sizes": 16}).fit(X, y), DGEXRegressor(**SMALL).fit(X, y))
+    linear = DGEXRegressor(**{**SMALL, "hidden_layer_sizes": ()}, dropout=0.0).fit(X, y)
+    assert [kernel.shape for kernel in linear.coefs_] == [(12, 9)]
+
+
+def test_the_seed_decides_everything(profiles):
+    X, y = profiles
+    first, second, other = (DGEXRegressor(**{**SMALL, "random_state": seed}).fit(X, y) for seed in (0, 0, 1))
+    assert_same_model(first, second)
+    assert (first.coefs_[0] != other.coefs_[0]).any()
+
+
+# --- selection ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def selected(profiles):
+    """A model whose two validation sets prefer different epochs, neither of them the last."""
+    X, y = profiles
+    rng = np.random.default_rng(1)
+    sets = (X[60:90], X[90:]), (y[60:90], (y[90:] + rng.normal(0, 3, y[90:].shape)).astype(np.float32))
+    model = DGEXRegressor(
+        hidden_layer_sizes=(64,), max_iter=40, batch_size=8, dropout=0.0, learning_rate_init=0.01, random_state=0
+    )
+    return model.fit(X[:60], y[:60], X_val=sets[0], y_val=sets[1]), sets
+
+
+def test_each_validation_set_selects_its_own_epoch(selected, profiles):
+    X, y = profiles
+    model, (X_val, y_val) = selected
+    epochs = [model.best_model(index).best_epoch_ for index in range(2)]
+    assert epochs[0] != epochs[1]
+    for index, epoch in enumerate(epochs):
+        best = model.best_model(validation_set=index)
+        errors = [record[f"validation_mae_{index}"] for record in model.history_]
+        assert epoch == 1 + int(np.argmin(errors))
+        assert best.best_score_ == min(errors)
+        standardized_error = np.abs(best.predict(X_val[index]) - y_val[index]) / model.target_scale_
+        assert best.best_score_ == pytest.approx(standardized_error.mean(), rel=1e-4)
+        # The same weights as of a training that ends with that epoch and selects nothing.
+        parameters = {**model.get_params(), "max_iter": epoch, "validation_fraction": 0}
+        assert_same_model(best, DGEXRegressor(**parameters).fit(X[:60], y[:60]))
+    assert_same_model(model, model.best_model(0))
+
+
+def test_the_last_epoch_can_be_the_best(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    errors = [record["validation_mae_0"] for record in model.history_]
+    assert min(errors) == errors[-1], "the errors rose: the test tests nothing"
+    assert model.best_epoch_ == 6
+
+
+def test_validation_data_leave_training_alone(profiles):
+    X, y = profiles
+    alone = DGEXRegressor(**SMALL, validation_fraction=0).fit(X, y)
+    watched = DGEXRegressor(**SMALL).fit(X, y, X_val=(X[:30], X[:5]), y_val=(y[:30] * 0, y[:5] * 0))
+    last = [record["train_mae"] for record in watched.history_]
+    assert last == [record["train_mae"] for record in alone.history_]
+
+
+def test_without_selection_the_last_epoch_predicts(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL, validation_fraction=0).fit(X, y)
+    assert model.best_epoch_ == model.n_iter_ == 6
+    assert model.best_score_ is None
+    assert "validation_mae_0" not in model.history_[0]
+    with pytest.raises(ValueError, match="selected on 0 validation sets"):
+        model.best_model(0)
+
+
+def test_history_has_a_record_per_epoch(selected):
+    model, _ = selected
+    assert [record["epoch"] for record in model.history_] == list(range(1, 41))
+    names = ["epoch", "learning_rate", "loss", "train_mae", "validation_mae_0", "validation_mae_1", "seconds"]
+    assert list(model.history_[0]) == names
+    assert model.loss_curve_ == [record["loss"] for record in model.history_]
+    assert all(np.isfinite(list(record.values())).all() for record in model.history_)
+    assert model.n_iter_ == 40
+    assert model.n_layers_ == 3
+    assert all(isinstance(array, np.ndarray) and array.dtype == np.float32 for array in fitted_arrays(model))
+
+
+def test_early_stopping_stops_and_keeps_the_best(selected, profiles):
+    X, y = profiles
+    model, (X_val, y_val) = selected
+    parameters = {**model.get_params(), "early_stopping": True, "n_iter_no_change": 3, "tol": 0.0}
+    stopped = DGEXRegressor(**parameters).fit(X[:60], y[:60], X_val=X_val[0], y_val=y_val[0])
+    assert stopped.n_iter_ == stopped.best_epoch_ + 3 < 40
+    assert_same_model(stopped, stopped.best_model(0))
+
+
+# --- going on -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adamw"])
+def test_warm_start_goes_on_as_if_training_had_not_stopped(profiles, solver):
+    X, y = profiles
+    parameters = {**SMALL, "solver": solver, "learning_rate_init": 0.02}
+    straight = DGEXRegressor(**{**parameters, "max_iter": 12}).fit(X, y)
+    resumed = DGEXRegressor(**parameters, warm_start=True).fit(X, y)
+    earlier = copy.deepcopy(resumed)
+    resumed.fit(X, y)
+    assert_same_model(straight, resumed)
+    assert without_time(straight.history_) == without_time(resumed.history_)
+    assert straight.best_epoch_ == resumed.best_epoch_
+    # What was fitted before is left alone.
+    again = DGEXRegressor(**parameters).fit(X, y)
+    assert_same_model(earlier, again)
+    assert len(earlier.history_) == 6
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adamw"])
+def test_partial_fit_is_one_epoch_with_momentum_and_learning_rate_kept(profiles, solver):
+    X, y = profiles
+    parameters = {**SMALL, "solver": solver, "learning_rate_init": 0.05, "max_iter": 10, "validation_fraction": 0}
+    straight = DGEXRegressor(**parameters).fit(X, y)
+    steps = DGEXRegressor(**parameters)
+    for epoch in range(1, 11):
+        steps.partial_fit(X, y)
+        assert steps.n_iter_ == epoch
+    assert_same_model(straight, steps)
+    assert without_time(straight.history_) == without_time(steps.history_)
+    if solver == "sgd":
+        assert len({record["learning_rate"] for record in steps.history_}) > 1, "no decay: the test tests too little"
+
+
+def test_partial_fit_goes_on_after_fit_and_after_pickling(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    reloaded = pickle.loads(pickle.dumps(model))
+    assert_same_model(model.partial_fit(X, y), reloaded.partial_fit(X, y))
+    assert model.n_iter_ == 7
+
+
+def test_partial_fit_with_validation_data_keeps_the_best_epoch(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL)
+    for _ in range(4):
+        model.partial_fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
+    errors = [record["validation_mae_0"] for record in model.history_]
+    assert model.best_epoch_ == 1 + int(np.argmin(errors))
+    model.partial_fit(X[:80], y[:80])
+    assert model.best_epoch_ == 5
+    assert model.best_score_ is None
+
+
+def test_going_on_with_another_network_is_refused(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match=r"Got hidden_layer_sizes=\(8,\), but the network to go on with .*\(16,\)"):
+        model.set_params(hidden_layer_sizes=(8,)).fit(X, y)
+    with pytest.raises(ValueError, match="target genes, but expected the 9 of training"):
+        model.set_params(hidden_layer_sizes=(16,)).fit(X, y[:, :5])
+    assert model.predict(X).shape == y.shape
+
+
+def test_fit_starts_anew_without_warm_start(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    again = copy.deepcopy(model).fit(X, y)
+    assert_same_model(model, again)
+    assert again.n_iter_ == 6
+
+
+# --- interrupts and failures ----------------------------------------------------------------------
+
+
+class RaiseAt:
+    """A callback that raises at the end of an epoch, or asks to stop."""
+
+    def __init__(self, epoch, action):
+        self.epoch, self.action = epoch, action
+
+    def setup(self, estimator, context): ...
+
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context): ...
+
+    def on_fit_task_end(self, estimator, context):
+        return self.action() if context.task_name == "epoch" and context.task_id == self.epoch - 1 else False
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_keeps_the_best_epoch_so_far_and_can_go_on(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL, warm_start=True).set_callbacks(RaiseAt(4, interrupt))
+    with pytest.warns(UserWarning, match="interrupted in epoch 5; the model of epoch 4 is kept"):
+        model.fit(X, y)
+    assert_same_model(model, DGEXRegressor(**{**SMALL, "max_iter": 4}).fit(X, y))
+    model.set_callbacks().set_params(max_iter=2).fit(X, y)
+    assert_same_model(model, DGEXRegressor(**SMALL).fit(X, y))
+
+
+def test_a_signal_in_the_first_epoch_is_passed_on(profiles, monkeypatch):
+    X, y = profiles
+    program = _programs.step_program
+
+    def interrupting(config, layout):
+        def run(*arguments):
+            signal.raise_signal(signal.SIGINT)
+            return program(config, layout)(*arguments)
+
+        return run
+
+    monkeypatch.setattr(_training, "step_program", interrupting)
+    monkeypatch.setattr(_training, "FLOPS_PER_CALL", {"cpu": 1})
+    model = DGEXRegressor(**SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
+    assert not hasattr(model, "coefs_")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_divergence_is_an_error_that_keeps_the_earlier_model(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    before = [array.copy() for array in fitted_arrays(model)]
+    model.set_params(learning_rate_init=1e6, activation="identity")
+    with pytest.raises(TrainingDiverged, match=r"epoch 1 at learning_rate=1e\+06\. Lower learning_rate_init"):
+        model.fit(X, y)
+    for left, right in zip(before, fitted_arrays(model), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert np.isfinite(model.predict(X)).all()
+
+
+# --- predictions ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(12, 16, 9), (943, 50, 1), (1, 7, 3), (50, 300, 953)])
+def test_a_profile_is_predicted_bitwise_the_same_in_any_company(shape):
+    n_landmarks, n_units, n_targets = shape
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((601, n_landmarks)).astype(np.float32)
+    y = rng.standard_normal((40, n_targets)).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = DGEXRegressor(hidden_layer_sizes=n_units, max_iter=2, random_state=0).fit(X[:40], y)
+    together = model.predict(X)
+    order = rng.permutation(len(X))
+    np.testing.assert_array_equal(model.predict(X[order]), together[order])
+    np.testing.assert_array_equal(model.predict(X[300:]), together[300:])
+    for row in (0, 255, 256, 300, 600):
+        np.testing.assert_array_equal(model.predict(X[row : row + 1])[0], together[row])
+
+
+def test_types_are_kept_and_close(profiles):
+    X, y = profiles
+    single = DGEXRegressor(**SMALL).fit(X, y)
+    double = DGEXRegressor(**SMALL).fit(X.astype(np.float64), y.astype(np.float64))
+    assert single.predict(X).dtype == np.float32
+    assert double.predict(X.astype(np.float64)).dtype == np.float64
+    np.testing.assert_array_equal(single.predict(X), double.predict(X.astype(np.float64)).astype(np.float32))
+    integers = DGEXRegressor(**SMALL).fit(np.rint(X).astype(int), y)
+    assert integers.predict(np.rint(X).astype(int)).dtype == np.float64
+
+
+def test_float32_profiles_are_copied_at_most_once_on_the_host():
+    # NumPy's allocations are traced, XLA's are not. Large arrays are handed over as they are; smaller ones, which are
+    # padded to share programs, are copied once.
+    rng = np.random.default_rng(0)
+    for n_profiles, limit in ((300, 1.3), (1700, 0.3)):
+        X = rng.standard_normal((n_profiles, 50), dtype=np.float32)
+        y = rng.standard_normal((n_profiles, 10_000), dtype=np.float32)
+        tracemalloc.start()
+        DGEXRegressor(hidden_layer_sizes=4, max_iter=1, standardize=False).fit(X, y)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < limit * (X.nbytes + y.nbytes)
+
+
+def test_memory_maps_are_accepted(profiles, tmp_path):
+    X, y = profiles
+    paths = [tmp_path / "X.npy", tmp_path / "y.npy"]
+    for path, array in zip(paths, (X, y), strict=True):
+        np.save(path, array)
+    mapped = [np.load(path, mmap_mode="r") for path in paths]
+    model = DGEXRegressor(**SMALL).fit(*mapped)
+    assert_same_model(model, DGEXRegressor(**SMALL).fit(X, y))
+    np.testing.assert_array_equal(model.predict(mapped[0]), model.predict(X))
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["pandas", "polars"])
+def frames(request, profiles):
+    X, y = profiles
+    landmarks, targets = [f"L{i}" for i in range(12)], [f"T{i}" for i in range(9)]
+    if request.param == "pandas":
+        return pd.DataFrame(X, columns=landmarks), pd.DataFrame(y, columns=targets)
+    return pl.DataFrame(X, schema=landmarks), pl.DataFrame(y, schema=targets)
+
+
+def test_names_are_remembered_and_values_are_those_of_arrays(frames, profiles):
+    model = DGEXRegressor(**SMALL).fit(*frames)
+    assert_same_model(model, DGEXRegressor(**SMALL).fit(*profiles))
+    assert model.feature_names_in_.tolist() == [f"L{i}" for i in range(12)]
+    assert model.target_names_.tolist() == [f"T{i}" for i in range(9)]
+    np.testing.assert_array_equal(model.predict(frames[0]), DGEXRegressor(**SMALL).fit(*profiles).predict(profiles[0]))
+
+
+def test_names_are_checked_in_order(frames):
+    X, y = frames
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    with pytest.raises(ValueError, match="same order as they were in fit") as error:
+        model.predict(X[list(X.columns)[::-1]])
+    assert "Select the columns of training, in their order" in str(error.value)
+    with pytest.raises(ValueError, match=r"7 of 12 genes are missing \(L0, L1, L2, L3, L4 and 2 more\)"):
+        model.predict(X[list(X.columns)[7:]])
+    with pytest.raises(ValueError, match="target genes of y are not those of training"):
+        model.score(X, y[list(y.columns)[::-1]])
+    with pytest.raises(ValueError, match=r"target genes of y_val \(set 0\) are not those of training"):
+        DGEXRegressor(**SMALL).fit(X, y, X_val=X, y_val=y[list(y.columns)[::-1]])
+    with pytest.raises(ValueError, match="same order as they were in fit"):
+        DGEXRegressor(**SMALL).fit(X, y, X_val=X[list(X.columns)[::-1]], y_val=y)
+
+
+def test_targets_that_are_landmarks_are_counted_in_a_warning(profiles):
+    X, y = profiles
+    by_column = np.column_stack([y, X[:, 4], X[:, 2], np.full(len(X), 5.0, np.float32)])
+    with pytest.warns(UserWarning, match=r"2 of 12 targets are also landmarks \(columns 9, 10\)"):
+        DGEXRegressor(**SMALL).fit(np.column_stack([X, np.full(len(X), 5.0, np.float32)]), by_column)
+    by_name = (
+        pd.DataFrame(X, columns=[f"G{i}" for i in range(12)]),
+        pd.DataFrame(y, columns=["G3", *(f"T{i}" for i in range(8))]),
+    )
+    with pytest.warns(UserWarning, match=r"1 of 9 targets are also landmarks \(genes G3\)"):
+        DGEXRegressor(**SMALL).fit(*by_name)
+
+
+# --- in scikit-learn ------------------------------------------------------------------------------
+
+
+def test_pipeline_transforms_validation_sets_on_their_way(profiles):
+    X, y = profiles
+    with sklearn.config_context(enable_metadata_routing=True):
+        regressor = DGEXRegressor(**SMALL).set_fit_request(X_val=True, y_val=True)
+        shift = FunctionTransformer(lambda X: X - 8.0)
+        sets = (X[80:100], X[100:]), (y[80:100], y[100:])
+        pipeline = make_pipeline(shift, regressor, transform_input=["X_val"])
+        pipeline.fit(X[:80], y[:80], X_val=sets[0], y_val=sets[1])
+        by_hand = DGEXRegressor(**SMALL).fit(
+            X[:80] - 8.0, y[:80], X_val=tuple(part - 8.0 for part in sets[0]), y_val=sets[1]
+        )
+        single = make_pipeline(
+            shift, clone(regressor).set_fit_request(X_val=True, y_val=True), transform_input=["X_val"]
+        )
+        single.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
+    assert_same_model(pipeline[-1], by_hand)
+    assert without_time(pipeline[-1].history_) == without_time(by_hand.history_)
+    assert "validation_mae_1" not in single[-1].history_[0]
+
+
+def test_pipeline_with_normalizer_predicts(profiles):
+    X, y = profiles
+    pipeline = make_pipeline(QuantileJointNormalizer(), DGEXRegressor(**SMALL)).fit(X, y)
+    assert pipeline.predict(X).shape == y.shape
+
+
+def test_grid_search_passes_validation_data_through_metadata_routing(profiles):
+    X, y = profiles
+    with sklearn.config_context(enable_metadata_routing=True):
+        regressor = DGEXRegressor(**SMALL).set_fit_request(X_val=True, y_val=True)
+        search = GridSearchCV(regressor, {"dropout": [0.0, 0.2]}, cv=2)
+        # As many validation profiles as training profiles: a tuple keeps them from being split with X.
+        search.fit(X, y, X_val=(X,), y_val=(y,))
+    best = search.best_estimator_
+    scaled = np.abs(best.predict(X) - y) / best.target_scale_
+    assert best.best_score_ == pytest.approx(scaled.mean(), rel=1e-4)
+
+
+def test_grid_search_in_processes_threads_and_alone_agree(profiles):
+    X, y = profiles
+    grid = {"dropout": [0.0, 0.25], "hidden_layer_sizes": [(16,), (8, 8)]}
+
+    def scores(n_jobs, backend):
+        with joblib.parallel_config(backend=backend):
+            search = GridSearchCV(DGEXRegressor(**SMALL), grid, cv=2, n_jobs=n_jobs, refit=False).fit(X, y)
+        return search.cv_results_["mean_test_score"]
+
+    alone = scores(1, "loky")
+    np.testing.assert_array_equal(alone, scores(2, "loky"))
+    np.testing.assert_array_equal(alone, scores(2, "threading"))
+    assert len(set(alone)) == 4
+
+
+def test_a_sweep_over_rates_compiles_the_training_program_twice():
+    # Once with dropout and once without; folds of 26 and 27 profiles share a program.
+    _programs.step_program.cache_clear()
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((53, 6)).astype(np.float32), rng.standard_normal((53, 5)).astype(np.float32)
+    grid = {"dropout": [0.0, 0.1, 0.3], "learning_rate_init": [1e-3, 1e-2], "momentum": [0.1, 0.8]}
+    GridSearchCV(DGEXRegressor(hidden_layer_sizes=5, max_iter=2), grid, cv=2, refit=False).fit(X, y)
+    assert _programs.step_program.cache_info().currsize == 2
+    for dropout in (True, False):
+        network = NetworkConfig(6, (5,), 5)
+        config = _programs.TrainConfig(network, "squared_error", "sgd", batch_size=32, dropout=dropout)
+        assert _programs.step_program(config, select_devices(None))._cache_size() == 1
+
+
+def test_callbacks_show_score_and_stop_epochs(profiles, capsys):
+    X, y = profiles
+    monitor = ScoringMonitor(scoring="r2")
+    model = DGEXRegressor(**SMALL).set_callbacks(monitor, ProgressBar()).fit(X, y)
+    logs = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+    assert len(logs) == 6
+    assert logs[-1]["r2"] > logs[0]["r2"]
+    assert "100%" in capsys.readouterr().out
+    assert model.n_iter_ == 6
+    stopped = DGEXRegressor(**SMALL).set_callbacks(RaiseAt(3, lambda: True)).fit(X, y)
+    assert stopped.n_iter_ == 3
+    assert_same_model(stopped, DGEXRegressor(**{**SMALL, "max_iter": 3}).fit(X, y))
+
+
+def test_scores_of_epochs_are_of_the_training_profiles_and_the_best_weights(profiles):
+    X, y = profiles
+    monitor = ScoringMonitor(scoring="r2")
+    model = DGEXRegressor(**SMALL).set_callbacks(monitor).fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
+    last = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"][-1]
+    assert last["r2"] == pytest.approx(model.score(X[:80], y[:80]))
+
+
+def test_verbose_prints_a_line_per_epoch(profiles, capsys):
+    DGEXRegressor(**SMALL, verbose=True).fit(*profiles)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert lines[0].startswith("Epoch   1: training MAE ")
+
+
+def test_clone_representation_and_joblib(profiles, tmp_path):
+    X, y = profiles
+    model = DGEXRegressor(hidden_layer_sizes=[8, 4], devices=[0], max_iter=2, random_state=3)
+    assert clone(model).get_params() == model.get_params()
+    expected = "DGEXRegressor(devices=[0], hidden_layer_sizes=[8, 4], max_iter=2, random_state=3)"
+    assert " ".join(repr(model).split()) == expected
+    assert "DGEXRegressor" in model._repr_html_()
+    joblib.dump(model.fit(X, y), tmp_path / "model.joblib")
+    np.testing.assert_array_equal(joblib.load(tmp_path / "model.joblib").predict(X), model.predict(X))
+
+
+def test_a_pickle_holds_nothing_of_jax_or_optax(profiles):
+    stored = pickle.dumps(DGEXRegressor(**SMALL, solver="adamw").fit(*profiles), protocol=2)
+    modules = {argument.split(" ")[0] for opcode, argument, _ in pickletools.genops(stored) if opcode.name == "GLOBAL"}
+    assert {module.split(".")[0] for module in modules} <= {
+        "dgex",
+        "numpy",
+        "copy_reg",
+        "copyreg",
+        "_codecs",
+        "__builtin__",
+    }
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+def spoiled(array, value):
+    array = array.copy()
+    array[3, 1] = value
+    return array
+
+
+BAD_DATA = {
+    "X with one dimension": (lambda X, y: (X[:, 0], y), "Expected 2D array"),
+    "y with three dimensions": (lambda X, y: (X, y[:, :, None]), "dim 3"),
+    "different numbers of profiles": (lambda X, y: (X, y[:50]), r"inconsistent numbers of samples: \[120, 50\]"),
+    "one profile": (lambda X, y: (X[:1], y[:1]), "minimum of 2 is required"),
+    "no profile": (lambda X, y: (X[:0], y[:0]), "0 sample"),
+    "no landmark": (lambda X, y: (X[:, :0], y), "0 feature"),
+    "NaN in X": (lambda X, y: (spoiled(X, np.nan), y), r"1 values in 1 genes of X are NaN or infinite \(1\). Impute"),
+    "infinity in y": (lambda X, y: (X, spoiled(y, np.inf)), r"1 values in 1 genes of y are NaN or infinite \(1\)"),
+    "text": (
+        lambda X, y: (pd.DataFrame(X).rename(columns=str).assign(sample="S1"), y),
+        r"X must hold expression values only \(text columns: sample\)",
+    ),
+    "text in y": (
+        lambda X, y: (X, pd.DataFrame(y).rename(columns=str).assign(a="b")),
+        r"y must hold .*text columns: a\)",
+    ),
+    "duplicate landmarks": (
+        lambda X, y: (pd.DataFrame(X, columns=["A", "A", "B", "B", *"CDEFGHIJ"]), y),
+        r"Got 2 gene names more than once \(A, B\)",
+    ),
+    "duplicate targets": (
+        lambda X, y: (X, pd.DataFrame(y, columns=[*"ABCDEFGH", "A"])),
+        r"Got 1 target gene names more than once \(A\)",
+    ),
+    "no y": (lambda X, y: (X, None), "requires y to be passed, but the target y is None"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATA)
+def test_bad_data_is_one_clear_error(profiles, name):
+    change, message = BAD_DATA[name]
+    with pytest.raises(ValueError, match=message):
+        DGEXRegressor(**SMALL).fit(*change(*profiles))
+
+
+BAD_VALIDATION = {
+    "X_val alone": (lambda X, y: {"X_val": X}, "Got X_val without y_val"),
+    "y_val alone": (lambda X, y: {"y_val": y}, "Got y_val without X_val"),
+    "different numbers of sets": (
+        lambda X, y: {"X_val": (X, X), "y_val": y},
+        "2 validation sets in X_val and 1 in y_val",
+    ),
+    "no sets": (lambda X, y: {"X_val": (), "y_val": ()}, "at least one"),
+    "empty set": (lambda X, y: {"X_val": (X, X[:0]), "y_val": (y, y[:0])}, "Validation set 1 is empty: X_val has 0"),
+    "other landmarks": (
+        lambda X, y: {"X_val": X[:, :5], "y_val": y},
+        "X has 5 features, but DGEXRegressor is expecting 12",
+    ),
+    "other targets": (
+        lambda X, y: {"X_val": X, "y_val": y[:, :5]},
+        r"y_val \(set 0\) with 5 target genes.* 9 of training",
+    ),
+    "different numbers of profiles": (lambda X, y: {"X_val": X[:9], "y_val": y}, r"inconsistent numbers .*\[9, 120\]"),
+    "NaN": (lambda X, y: {"X_val": spoiled(X, np.nan), "y_val": y}, "NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_VALIDATION)
+def test_bad_validation_data_is_one_clear_error(profiles, name):
+    change, message = BAD_VALIDATION[name]
+    with pytest.raises(ValueError, match=message):
+        DGEXRegressor(**SMALL).fit(*profiles, **change(*profiles))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"dropout": 1.0}, r"'dropout' .* range \[0.0, 1.0\). Got 1.0 instead"),
+        ({"dropout": -0.1}, "'dropout'"),
+        ({"hidden_layer_sizes": (16, 0)}, r"Got hidden_layer_sizes=\(16, 0\), but expected at least one unit"),
+        ({"hidden_layer_sizes": -3}, "'hidden_layer_sizes'"),
+        ({"activation": "sigmoid"}, "'activation' .* Got 'sigmoid' instead"),
+        ({"loss": "poisson"}, "'loss'"),
+        ({"solver": "lbfgs"}, "'solver'"),
+        ({"learning_rate_init": 0.0}, "'learning_rate_init'"),
+        (
+            {"learning_rate_min": 0.1, "learning_rate_init": 0.05},
+            "Got learning_rate_min=0.1, but expected at most learning",
+        ),
+        ({"learning_rate_decay": 1.5}, "'learning_rate_decay'"),
+        ({"momentum": 1.0}, "'momentum'"),
+        ({"batch_size": 0}, "'batch_size'"),
+        ({"max_iter": 0}, "'max_iter'"),
+        ({"validation_fraction": 1.0}, "'validation_fraction'"),
+        ({"early_stopping": True, "validation_fraction": 0}, "stopping needs an error to watch"),
+        ({"compute_dtype": "float16"}, "'compute_dtype'"),
+        ({"devices": 99}, "only 1 cpu device"),
+        ({"devices": [0, 0]}, "none of them twice"),
+        ({"devices": []}, "at least one device"),
+        ({"random_state": "seed"}, "'random_state'"),
+    ],
+)
+def test_bad_parameters_are_one_clear_error(profiles, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        DGEXRegressor(**{**SMALL, **parameters}).fit(*profiles)
+
+
+def test_bad_profiles_at_predict_are_one_clear_error(profiles):
+    X, y = profiles
+    with pytest.raises(sklearn.exceptions.NotFittedError, match="not fitted yet"):
+        DGEXRegressor().predict(X)
+    with pytest.raises(sklearn.exceptions.NotFittedError, match="not fitted yet"):
+        DGEXRegressor().best_model()
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    with pytest.raises(ValueError, match="X has 11 features, but DGEXRegressor is expecting 12"):
+        model.predict(X[:, :11])
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        model.predict(spoiled(X, np.nan))
+    with pytest.raises(ValueError, match=r"Got validation_set=1, but the model was selected on 1 validation sets"):
+        model.best_model(1)
+
+
+def test_a_failed_fit_leaves_the_fitted_model_usable(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        model.fit(X, y[:50])
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+def run_python(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True
+    ).stdout
+
+
+def test_import_starts_no_backend():
+    code = (
+        "import dgex, sys; assert 'jax' not in sys.modules; "
+        "from dgex import QuantileJointNormalizer, KNNGeneRegressor; assert 'jax' not in sys.modules; "
+        "from dgex import DGEXRegressor; DGEXRegressor(); from jax._src import xla_bridge; "
+        "print(len(xla_bridge._backends))"
+    )
+    assert run_python(code).strip() == "0"
+
+
+def test_a_real_interrupt_ends_training_soon_and_keeps_a_model():
+    code = """
+import os, signal, threading, warnings
+import numpy as np
+from dgex import DGEXRegressor
+rng = np.random.default_rng(0)
+X, y = rng.standard_normal((400, 20), dtype=np.float32), rng.standard_normal((400, 30), dtype=np.float32)
+model = DGEXRegressor(hidden_layer_sizes=50, max_iter=10**9, batch_size=50, random_state=0)
+threading.Timer(6.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    model.fit(X, y)
+assert any("interrupted" in str(warning.message) for warning in caught), caught
+assert np.isfinite(model.predict(X)).all()
+print(model.n_iter_)
+"""
+    assert int(run_python(code)) >= 1

@@ -1,0 +1,69 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from dgex._sharding import ALIGNMENT, aligned_zeros, resized, select_devices, stored_rows
+
+
+def test_eight_virtual_devices():
+    """The tests of tests/eight_devices, in a process that JAX gives eight devices."""
+    flags = "--xla_force_host_platform_device_count=8"
+    folder = Path(__file__).parent / "eight_devices"
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", str(folder), "-p", "no:cacheprovider"],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " passed" in result.stdout
+    assert "skipped" not in result.stdout
+
+
+def test_profiles_are_placed_as_float32_and_padded_with_zeros():
+    layout = select_devices(1)
+    for dtype in (np.float32, np.float64, np.int64, np.float16):
+        array = np.arange(21).reshape(7, 3).astype(dtype)
+        placed = np.asarray(layout.place_targets(array))
+        assert placed.dtype == np.float32
+        assert placed.shape == (16, 3)
+        np.testing.assert_array_equal(placed[:7], array)
+        assert not placed[7:].any()
+    fortran = np.asfortranarray(np.arange(48.0, dtype=np.float32).reshape(16, 3))
+    np.testing.assert_array_equal(layout.place_landmarks(fortran), fortran)
+
+
+def test_only_small_arrays_are_padded():
+    assert stored_rows(np.empty((17, 10))) == 32
+    assert stored_rows(np.empty((32, 10))) == 32
+    assert stored_rows(np.broadcast_to(np.float32(0), (17_001, 1000))) == 17_001
+
+
+def test_aligned_zeros():
+    for shape in [(3, 5), (1, 1), (0, 4)]:
+        array = aligned_zeros(shape)
+        assert array.ctypes.data % ALIGNMENT == 0
+        assert array.shape == shape
+        assert not array.any()
+
+
+def test_arrays_are_cut_or_extended():
+    tree = (np.ones((2, 3), np.float32), np.ones(3, np.float32), np.float32(7))
+    like = (np.empty((4, 2)), np.empty(3), np.empty(()))
+    larger = resized(tree, like)
+    assert larger[0].tolist() == [[1, 1], [1, 1], [0, 0], [0, 0]]
+    assert larger[1] is tree[1]
+    np.testing.assert_array_equal(resized(jax.numpy.ones((2, 2)), np.empty((3, 3))).sum(), 4)
+
+
+def test_devices_of_jax_are_accepted_too():
+    device = jax.devices()[0]
+    assert select_devices([device]).devices == (device,)
+    with pytest.raises(ValueError, match="numbered from 0"):
+        select_devices([-1])

@@ -1,0 +1,395 @@
+"""The training loop with arrays alone."""
+
+import itertools
+import math
+import signal
+import threading
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from dgex import _training
+from dgex._network import Layer, NetworkConfig, initial_parameters
+from dgex._optimizer import AT_REST, LearningRateDecay, OptimizerSettings, make_optimizer, paper_layer_rates
+from dgex._programs import Rates, Scaling, TrainConfig, TrainState, place_scaling, step_program
+from dgex._sharding import Layout
+from dgex._training import BestEpoch, EarlyStopping, ProfileSet, TrainingData, TrainingDiverged, TrainingRun
+
+
+def one_device():
+    return Layout((jax.devices()[0],))
+
+
+def training_data(layout, X, y, validation=(), rows=None, monitor=None):
+    """Unscaled data of a run."""
+    n_landmarks, n_targets = X.shape[1], y.shape[1]
+    scaling = Scaling(np.zeros(n_landmarks), np.ones(n_landmarks), np.zeros(n_targets), np.ones(n_targets))
+    stored = layout.place_landmarks(X), layout.place_targets(y)
+    rows = np.arange(len(X)) if rows is None else rows
+    sets = [ProfileSet(layout.place_landmarks(a), layout.place_targets(b), np.arange(len(a))) for a, b in validation]
+    monitored = ProfileSet(*stored, rows if monitor is None else monitor)
+    return TrainingData(ProfileSet(*stored, rows), monitored, tuple(sets), place_scaling(scaling, layout))
+
+
+def sgd_rates(learning_rate, momentum=0.5, n_layers=2, dropout=0.0):
+    settings = AT_REST._replace(
+        learning_rate=learning_rate,
+        momentum=momentum,
+        layer_rates=tuple(Layer(*pair) for pair in paper_layer_rates(n_layers)),
+    )
+    return Rates(settings, dropout)
+
+
+def new_run(config, layout, parameters, learning_rate, factor=0.9, minimum=1e-5):
+    state = TrainState(parameters, make_optimizer(config.solver, AT_REST).init(parameters))
+    return TrainingRun(layout.place(state), seed=0, decay=LearningRateDecay(learning_rate, factor, minimum))
+
+
+def random_problem(n_profiles=40, n_landmarks=5, n_targets=3, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n_profiles, n_landmarks)).astype(np.float32)
+    y = (X @ rng.standard_normal((n_landmarks, n_targets)) * 0.5).astype(np.float32)
+    return X, y
+
+
+def test_two_sgd_steps_equal_arithmetic_worked_by_hand():
+    # One landmark, one tanh unit, one target; two profiles, both in each mini-batch, so that their order does not
+    # matter. x = (1, -2), y = (1, 0), w1 = 0.5, b1 = 0, w2 = 0.2, b2 = 0, learning rate 0.1, momentum 0.5 Loss: mean
+    # over the two profiles of (prediction - y)^2.
+    layout = one_device()
+    config = TrainConfig(NetworkConfig(1, (1,), 1), "squared_error", "sgd", batch_size=16, dropout=False)
+    X, y = np.array([[1.0], [-2.0]], np.float32), np.array([[1.0], [0.0]], np.float32)
+    w1, b1, w2, b2 = 0.5, 0.0, 0.2, 0.0
+    v = [0.0, 0.0, 0.0, 0.0]
+    for _ in range(2):
+        hidden = [math.tanh(w1 * x + b1) for x in (1.0, -2.0)]
+        error = [w2 * h + b2 - t for h, t in zip(hidden, (1.0, 0.0), strict=True)]
+        d_w2 = (2 * error[0] * hidden[0] + 2 * error[1] * hidden[1]) / 2
+        d_b2 = (2 * error[0] + 2 * error[1]) / 2
+        back = [2 * e * w2 * (1 - h * h) / 2 for e, h in zip(error, hidden, strict=True)]
+        d_w1, d_b1 = back[0] * 1.0 + back[1] * -2.0, back[0] + back[1]
+        # v <- m v - lr g, with three times the learning rate for the weights above the first hidden layer only.
+        v = [
+            0.5 * v[0] - 0.1 * d_w1,
+            0.5 * v[1] - 0.1 * d_b1,
+            0.5 * v[2] - 0.3 * d_w2,
+            0.5 * v[3] - 0.1 * d_b2,
+        ]
+        w1, b1, w2, b2 = w1 + v[0], b1 + v[1], w2 + v[2], b2 + v[3]
+
+    start = (
+        Layer(np.array([[0.5]], np.float32), np.zeros(1, np.float32)),
+        Layer(np.array([[0.2]], np.float32), np.zeros(1, np.float32)),
+    )
+    run = new_run(config, layout, start, learning_rate=0.1, factor=1.0)
+    _training.train(run, config, layout, training_data(layout, X, y), sgd_rates(0.1), n_epochs=2)
+    (kernel_1, bias_1), (kernel_2, bias_2) = run.state.parameters
+    result = [float(a.ravel()[0]) for a in (kernel_1, bias_1, kernel_2, bias_2)]
+    np.testing.assert_allclose(result, [w1, b1, w2, b2], rtol=1e-5)
+    velocity = [float(leaf.ravel()[0]) for leaf in jax.tree.leaves(run.state.optimizer)]
+    np.testing.assert_allclose(velocity, v, rtol=1e-4)
+
+
+def test_first_step_by_numbers():
+    # The first step of the problem above, down to the digits: hidden = (0.46212, -0.76159),
+    # error = (-0.90758, -0.15232), d_w2 = -0.41941 + 0.11600 = -0.30340, so w2 = 0.2 + 0.3 * 0.30340 = 0.29102.
+    layout = one_device()
+    config = TrainConfig(NetworkConfig(1, (1,), 1), "squared_error", "sgd", batch_size=16, dropout=False)
+    X, y = np.array([[1.0], [-2.0]], np.float32), np.array([[1.0], [0.0]], np.float32)
+    start = (
+        Layer(np.array([[0.5]], np.float32), np.zeros(1, np.float32)),
+        Layer(np.array([[0.2]], np.float32), np.zeros(1, np.float32)),
+    )
+    run = new_run(config, layout, start, learning_rate=0.1)
+    _training.train(run, config, layout, training_data(layout, X, y), sgd_rates(0.1), n_epochs=1)
+    assert float(run.state.parameters[1].kernel[0, 0]) == pytest.approx(0.29102, abs=1e-5)
+
+
+def test_a_velocity_keeps_the_learning_rate_it_was_gained_with():
+    # After a decay the old velocity is not rescaled: v2 = m v1 - lr2 g2 with v1 = -lr1 g1.
+    settings = AT_REST._replace(learning_rate=0.1, momentum=0.5, layer_rates=(1.0,))
+    parameters = (np.float32(0.0),)
+    optimizer = make_optimizer("sgd", settings)
+    update, state = optimizer.update((np.float32(2.0),), optimizer.init(parameters), parameters)
+    assert float(update[0]) == pytest.approx(-0.2)
+    slower = make_optimizer("sgd", settings._replace(learning_rate=0.01))
+    update, _ = slower.update((np.float32(2.0),), state, parameters)
+    assert float(update[0]) == pytest.approx(0.5 * -0.2 - 0.01 * 2.0)
+
+
+def test_adamw_step_equals_arithmetic_worked_by_hand():
+    # The first step of Adam is lr * sign(g) (bias corrections cancel), the decay lr * wd * w, on weights only.
+    settings = OptimizerSettings(0.1, 0.0, 0.5, 0.9, 0.999, 1e-8, ((1.0, 1.0),))
+    parameters = ((np.full((1, 1), 2.0, np.float32), np.full(1, 2.0, np.float32)),)
+    gradients = ((np.full((1, 1), 3.0, np.float32), np.full(1, -3.0, np.float32)),)
+    optimizer = make_optimizer("adamw", settings)
+    ((kernel, bias),), _ = optimizer.update(gradients, optimizer.init(parameters), parameters)
+    assert float(kernel[0, 0]) == pytest.approx(-0.1 * (1 + 0.5 * 2.0), rel=1e-5)
+    assert float(bias[0]) == pytest.approx(0.1, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber"])
+def test_gradients_equal_finite_differences(loss):
+    # One step from rest with momentum 0 and learning rate 1 (factors 1) moves the weights by minus the gradient of the
+    # loss, here recomputed in NumPy in float64, summed over targets and averaged over profiles.
+    X, y = random_problem(n_profiles=7)
+    network = NetworkConfig(5, (4, 3), 3)
+    layout = one_device()
+    start = jax.tree.map(np.asarray, initial_parameters(network, jax.random.key(1)))
+    start = (*start[:2], Layer(start[2].kernel * 5000, start[2].bias))  # away from zero, so that hidden layers learn
+    config = TrainConfig(network, loss, "sgd", batch_size=16, dropout=False)
+    rates = sgd_rates(1.0, momentum=0.0, n_layers=3)
+    ones = jax.tree.map(lambda _: 1.0, rates.optimizer.layer_rates)
+    rates = rates._replace(optimizer=rates.optimizer._replace(layer_rates=ones))
+    run = new_run(config, layout, start, learning_rate=1.0)
+    _training.run_steps(run, config, layout, training_data(layout, X, y), rates)
+    gradients = jax.tree.map(lambda before, after: before - np.asarray(after), start, run.state.parameters)
+
+    def total_loss(parameters):
+        h = X.astype(np.float64)
+        for kernel, bias in parameters[:-1]:
+            h = np.tanh(h @ kernel + bias)
+        e = np.abs(h @ parameters[-1].kernel + parameters[-1].bias - y)
+        values = {"squared_error": e**2, "absolute_error": e, "huber": np.where(e <= 1, e**2, 2 * e - 1)}[loss]
+        return values.sum() / len(X)
+
+    precise = jax.tree.map(lambda a: a.astype(np.float64), start)
+    leaves, structure = jax.tree.flatten(precise)
+    for index, (leaf, gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients), strict=True)):
+        for position in [(0,) * leaf.ndim, tuple(size - 1 for size in leaf.shape)]:
+            shifted = []
+            for step in (1e-6, -1e-6):
+                moved = leaf.copy()
+                moved[position] += step
+                shifted.append(total_loss(structure.unflatten([*leaves[:index], moved, *leaves[index + 1 :]])))
+            assert gradient[position] == pytest.approx((shifted[0] - shifted[1]) / 2e-6, rel=2e-3, abs=1e-5)
+
+
+def test_short_last_mini_batch_weighs_its_profiles_like_the_others():
+    # 5 profiles in mini-batches of 2, 2 and 1: with a vanishing learning rate the three steps add up to the gradient of
+    # the sum over all 5 profiles, divided by 2. A batch of one that counted like a full one would break this.
+    X, y = random_problem(n_profiles=5)
+    layout = one_device()
+    network = NetworkConfig(5, (4,), 3)
+    start = jax.tree.map(np.asarray, initial_parameters(network, jax.random.key(0)))
+
+    def moved_by(batch_size, learning_rate):
+        config = TrainConfig(network, "squared_error", "sgd", batch_size=batch_size, dropout=False)
+        run = new_run(config, layout, start, learning_rate)
+        rates = sgd_rates(learning_rate, momentum=0.0)
+        _training.run_steps(run, config, layout, training_data(layout, X, y), rates)
+        return np.asarray(run.state.parameters[1].bias) / learning_rate
+
+    np.testing.assert_allclose(moved_by(2, 1e-4), moved_by(5, 1e-4) * 5 / 2, rtol=5e-3)
+
+
+def test_rows_left_out_have_no_influence():
+    # Profiles that are stored but not in the set, and padding rows, change neither weights nor errors.
+    X, y = random_problem(n_profiles=37)
+    layout = one_device()
+    network = NetworkConfig(5, (4,), 3)
+    config = TrainConfig(network, "squared_error", "sgd", batch_size=8, dropout=False)
+    start = jax.tree.map(np.asarray, initial_parameters(network, jax.random.key(0)))
+
+    def trained(X, y, rows):
+        run = new_run(config, layout, start, 0.01)
+        data = training_data(layout, X, y, rows=rows)
+        _training.train(run, config, layout, data, sgd_rates(0.01), n_epochs=2)
+        return run
+
+    spoiled_X, spoiled_y = X.copy(), y.copy()
+    spoiled_X[30:], spoiled_y[30:] = 1e6, -1e6
+    clean, spoiled = trained(X, y, np.arange(30)), trained(spoiled_X, spoiled_y, np.arange(30))
+    jax.tree.map(np.testing.assert_array_equal, clean.state.parameters, spoiled.state.parameters)
+    assert clean.history[-1]["train_mae"] == spoiled.history[-1]["train_mae"]
+
+
+def test_mean_absolute_error_equals_numpy():
+    X, y = random_problem(n_profiles=300)
+    layout = one_device()
+    network = NetworkConfig(5, (4,), 3)
+    parameters = initial_parameters(network, jax.random.key(3))
+    profiles = ProfileSet(layout.place_landmarks(X), layout.place_targets(y), np.arange(10, 290))
+    statistics = [a.astype(np.float64) for a in (X.mean(0), X.std(0), y.mean(0), y.std(0))]
+    scaling = place_scaling(Scaling(*statistics), layout)
+    error = _training.mean_absolute_error(network, layout, parameters, profiles, scaling)
+    (w1, b1), (w2, b2) = jax.tree.map(np.asarray, parameters)
+    z = (X - statistics[0]) / statistics[1]
+    prediction = np.tanh(z @ w1 + b1) @ w2 + b2
+    expected = np.abs(prediction - (y - statistics[2]) / statistics[3])[10:290].mean()
+    assert error == pytest.approx(expected, rel=1e-5)
+
+
+def test_learning_rate_falls_after_an_epoch_whose_error_rose_and_never_below_the_minimum():
+    decay = LearningRateDecay(1e-3, factor=0.5, minimum=3e-4)
+    rates = []
+    for error in [0.9, 0.8, 0.85, 0.85, 0.7, 0.71, 0.72]:
+        decay = decay.update(error)
+        rates.append(decay.learning_rate)
+    # Rose at the third, sixth and seventh epoch; equal is not a rise.
+    assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 5e-4, 5e-4, 3e-4, 3e-4])
+
+
+def test_learning_rate_decays_by_the_monitored_error_once_per_epoch():
+    X, y = random_problem(n_profiles=64)
+    layout = one_device()
+    config = TrainConfig(NetworkConfig(5, (4,), 3), "squared_error", "sgd", batch_size=4, dropout=True)
+    start = jax.tree.map(np.asarray, initial_parameters(config.network, jax.random.key(0)))
+    run = new_run(config, layout, start, 0.05)
+    _training.train(run, config, layout, training_data(layout, X, y), sgd_rates(0.05, dropout=0.4), n_epochs=25)
+    errors = [record["train_mae"] for record in run.history]
+    expected, rate = [], 0.05
+    for previous, error in zip([math.inf, *errors], [*errors, None], strict=True):
+        expected.append(rate)
+        if error is not None and error > previous:
+            rate = max(rate * 0.9, 1e-5)
+    assert [record["learning_rate"] for record in run.history] == pytest.approx(expected[:-1])
+    assert any(b > a for a, b in itertools.pairwise(errors)), "the error never rose: the test tests nothing"
+
+
+def test_best_epoch_is_a_copy_and_every_epoch_counts():
+    parameters = (Layer(jax.numpy.ones((2, 2)), jax.numpy.zeros(2)),)
+    best = (BestEpoch(), BestEpoch())
+    best = _training.updated_best(best, parameters, 1, [0.5, 0.9])
+    best = _training.updated_best(best, parameters, 2, [0.6, 0.8])
+    best = _training.updated_best(best, parameters, 3, [0.5, 0.7])
+    assert [(record.epoch, record.error) for record in best] == [(1, 0.5), (3, 0.7)]
+    kept = best[0].parameters[0].kernel
+    parameters[0].kernel.delete()
+    np.testing.assert_array_equal(kept, np.ones((2, 2)))
+
+
+def test_early_stopping_counts_epochs_without_progress_beyond_tol():
+    stopping = EarlyStopping(patience=3, tol=0.1)
+    exhausted = []
+    for error in [1.0, 0.95, 0.8, 0.75, 0.71, 0.7001]:
+        stopping = stopping.update(error)
+        exhausted.append(stopping.exhausted)
+    # Progress: 1.0 and 0.8. The three epochs after that do not fall by more than 0.1 below 0.8.
+    assert exhausted == [False, False, False, False, False, True]
+
+
+def test_divergence_names_epoch_and_learning_rate():
+    X, y = random_problem()
+    layout = one_device()
+    config = TrainConfig(NetworkConfig(5, (4,), 3, activation="identity"), "squared_error", "sgd", 8, dropout=False)
+    start = jax.tree.map(np.asarray, initial_parameters(config.network, jax.random.key(0)))
+    run = new_run(config, layout, start, 1e3)
+    with pytest.raises(TrainingDiverged, match=r"in epoch \d+ at learning_rate=1000\. Lower learning_rate_init"):
+        _training.train(run, config, layout, training_data(layout, X, y), sgd_rates(1e3), n_epochs=50)
+
+
+@pytest.fixture
+def interrupted_mid_epoch(monkeypatch):
+    """Runs one epoch in pieces of one mini-batch; SIGINT arrives inside the third call."""
+    X, y = random_problem(n_profiles=64)
+    layout = one_device()
+    config = TrainConfig(NetworkConfig(5, (4,), 3), "squared_error", "sgd", batch_size=8, dropout=True)
+    start = jax.tree.map(np.asarray, initial_parameters(config.network, jax.random.key(0)))
+    rates, data = sgd_rates(0.01, dropout=0.3), training_data(layout, X, y)
+
+    def run_to_the_end(run):
+        _training.train(run, config, layout, data, rates, n_epochs=3 - run.epoch)
+        return run
+
+    monkeypatch.setattr(_training, "FLOPS_PER_CALL", {"cpu": 1})
+    straight = run_to_the_end(new_run(config, layout, start, 0.01))
+    program, calls = step_program(config, layout), []
+
+    def interrupting(*arguments):
+        calls.append(arguments)
+        if len(calls) == 11:  # the third mini-batch of the second epoch
+            signal.raise_signal(signal.SIGINT)
+        return program(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_training, "step_program", lambda *_: interrupting)
+        interrupted = run_to_the_end(new_run(config, layout, start, 0.01))
+    return straight, interrupted, run_to_the_end
+
+
+def test_an_interrupt_loses_no_mini_batch(interrupted_mid_epoch):
+    straight, interrupted, run_to_the_end = interrupted_mid_epoch
+    assert interrupted.interrupted
+    assert (interrupted.epoch, interrupted.step) == (1, 3)
+    resumed = run_to_the_end(interrupted)
+    assert not resumed.interrupted
+    jax.tree.map(np.testing.assert_array_equal, straight.state, resumed.state)
+    drop_time = [[{k: v for k, v in r.items() if k != "seconds"} for r in run.history] for run in (straight, resumed)]
+    assert drop_time[0] == drop_time[1]
+
+
+def test_interrupts_are_left_alone_outside_the_main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def work():
+        with _training.deferred_keyboard_interrupt():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_host_copy_of_a_run_shares_nothing_with_the_device():
+    X, y = random_problem()
+    layout = one_device()
+    config = TrainConfig(NetworkConfig(5, (4,), 3), "squared_error", "sgd", batch_size=8, dropout=False)
+    start = jax.tree.map(np.asarray, initial_parameters(config.network, jax.random.key(0)))
+    data = training_data(layout, X, y, validation=[(X, y)])
+    run = new_run(config, layout, start, 0.01)
+    _training.train(run, config, layout, data, sgd_rates(0.01), n_epochs=1)
+    host = _training.to_host(run, config)
+    before = jax.tree.map(np.copy, host.state)
+    resumed = _training.to_devices(host, config, layout)
+    _training.train(resumed, config, layout, data, sgd_rates(0.01), n_epochs=3)
+    _training.train(run, config, layout, data, sgd_rates(0.01), n_epochs=3)
+    jax.tree.map(np.testing.assert_array_equal, before, host.state)
+    jax.tree.map(np.testing.assert_array_equal, run.state, resumed.state)
+    assert len(host.history) == 1
+
+
+def test_best_epochs_are_scored_again_on_other_validation_data():
+    X, y = random_problem()
+    layout = one_device()
+    config = TrainConfig(NetworkConfig(5, (4,), 3), "squared_error", "sgd", batch_size=8, dropout=False)
+    start = jax.tree.map(np.asarray, initial_parameters(config.network, jax.random.key(0)))
+    run = new_run(config, layout, start, 0.01)
+    _training.train(run, config, layout, training_data(layout, X, y, [(X, y)]), sgd_rates(0.01), n_epochs=3)
+    other = training_data(layout, X, y, [(X, y + 100)])
+    rescored = _training.rescored(run.best, config.network, layout, other)
+    expected = _training.mean_absolute_error(
+        config.network, layout, run.best[0].parameters, other.validation[0], other.scaling
+    )
+    assert rescored[0].error == expected > run.best[0].error
+    assert rescored[0].epoch == run.best[0].epoch
+    assert _training.rescored(run.best, config.network, layout, replace(other, validation=other.validation * 2)) == (
+        BestEpoch(),
+        BestEpoch(),
+    )
+
+
+def test_row_numbers_are_padded_to_whole_blocks():
+    padded = _training.padded_rows(np.array([5, 3, 1]), n_stored=10, block=4)
+    assert padded.tolist() == [5, 3, 1] + [0] * 9
+
+
+@pytest.mark.parametrize(
+    ("n_profiles", "fraction", "n_held_out"), [(100, 0.1, 10), (7, 0.1, 1), (2, 0.9, 1), (50, 0, 0)]
+)
+def test_held_out_profiles_and_the_others_are_all(n_profiles, fraction, n_held_out):
+    rows, held_out = _training.hold_out(n_profiles, fraction, seed=3)
+    assert len(held_out) == n_held_out
+    assert sorted([*rows, *held_out]) == list(range(n_profiles))
+
+
+def test_monitored_profiles_are_training_profiles():
+    rows = np.arange(0, 1000, 2)
+    chosen = _training.monitored(rows, 50, seed=0)
+    assert len(set(chosen)) == 50
+    assert set(chosen) <= set(rows)
+    assert _training.monitored(rows, 5000, seed=0) is rows
