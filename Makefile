@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/01_quickstart.py
 
 # Everything that CI runs.
-test: $(VENV)/installed-for-tests lint
+test: lint docs
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed-for-tests

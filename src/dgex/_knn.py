@@ -51,9 +51,9 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
         Columns of `X` nearest to each target, nearest first; equal distances in the order of the columns.
     neighbor_distances_ : ndarray of float64 of shape (n_targets, n_neighbors)
         Their distances.
-    landmark_mean_, landmark_scale_ : ndarray of shape (n_features_in_,)
+    landmark_mean_, landmark_scale_ : ndarray of shape (n_landmarks,)
         Statistics that standardize `X`; zeros and ones without standardization.
-    target_mean_, target_scale_ : ndarray of shape (n_outputs_,)
+    target_mean_, target_scale_ : ndarray of shape (n_targets,)
         Statistics that standardize `y`.
     n_outputs_ : int
         Number of target genes.
@@ -69,7 +69,9 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
     DGEXRegressor : The neural network of the paper.
     sklearn.neighbors.KNeighborsRegressor : Nearest profiles instead of nearest genes.
 
-    Notes ----- All distances come from one matrix product of landmarks and targets, in blocks of profiles: float32 data
+    Notes
+    -----
+    All distances come from one matrix product of landmarks and targets, in blocks of profiles: float32 data
     are multiplied in float32, and the blocks summed in float64. Beyond the data, `fit` takes a block (64 MiB) and a few
     arrays of shape (n_targets, n_landmarks).
 

@@ -116,9 +116,9 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         selection.
     n_iter_ : int
         Epochs trained, over all calls that went on from one another.
-    landmark_mean_, landmark_scale_ : ndarray of shape (n_features_in_,)
+    landmark_mean_, landmark_scale_ : ndarray of shape (n_landmarks,)
         Statistics that standardize `X`; zeros and ones without standardization.
-    target_mean_, target_scale_ : ndarray of shape (n_outputs_,)
+    target_mean_, target_scale_ : ndarray of shape (n_targets,)
         Statistics that standardize `y`.
     n_layers_ : int
         Number of layers, input and output included.
@@ -137,7 +137,9 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
     QuantileJointNormalizer : Makes the profiles of several platforms comparable.
     dgex.recipes.paper : The paper's configurations.
 
-    Notes ----- *Automatic learning rates* are the paper's at its sizes. Elsewhere two curvatures of the loss decide
+    Notes
+    -----
+    *Automatic learning rates* are the paper's at its sizes. Elsewhere two curvatures of the loss decide
     each layer's factor: that of the output weights grows with the squared norm of the last hidden activations, that of
     a hidden layer with the number of targets. The user guide has the formula and how it was tested.
 

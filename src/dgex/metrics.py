@@ -51,7 +51,7 @@ def genewise_mae(y_true: Any, y_pred: Any, *, scale: np.ndarray | None = None) -
     Returns
     -------
     errors : ndarray of shape (n_targets,)
-        MAE_t = mean over profiles i of |y_true[i, t] - y_pred[i, t]|, in float64.
+        Mean over profiles of the absolute difference of `y_true` and `y_pred`, in float64.
 
     Examples
     --------
@@ -178,7 +178,10 @@ def r_gene(y_true: Any, y_pred: Any) -> np.ndarray:
         Share of the other genes whose measured expression correlates less with the inferred expression of the gene than
         its own does: 1 is perfect, 0.5 is chance. NaN where the gene's measured or inferred expression is constant;
         another gene that is constant correlates 0.
-    Notes ----- The recall measure of the Connectivity Map [1]_, which calls genes of at least 0.95 well inferred. Takes
+
+    Notes
+    -----
+    The recall measure of the Connectivity Map [1]_, which calls genes of at least 0.95 well inferred. Takes
     the product of two matrices of shape (n_targets, n_profiles), in blocks.
 
     References

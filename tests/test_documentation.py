@@ -1,0 +1,88 @@
+"""What the README and the guides say is run, and their numbers are those of the results."""
+
+import json
+import re
+import runpy
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def code_blocks(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if code_blocks(page)], ids=lambda page: page.name)
+def test_code_blocks_run_in_order(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for block in code_blocks(page):
+        exec(compile(block, page.name, "exec"), namespace)
+
+
+def test_pages_with_code_are_found():
+    assert {page.name for page in PAGES if code_blocks(page)} >= {"README.md", "user-guide.md"}
+
+
+def test_quickstart_example_runs(capsys):
+    example = runpy.run_path(str(ROOT / "examples" / "01_quickstart.py"))
+    example["main"](n_profiles=300, n_targets=40, max_iter=3)
+    printed = capsys.readouterr().out
+    assert printed.count("DGEXRegressor") == 2
+    assert "RNA-seq of the same samples" in printed
+
+
+def test_real_data_example_runs(data_folder, capsys):
+    example = runpy.run_path(str(ROOT / "examples" / "02_arrays_to_rnaseq.py"))
+    example["main"](max_iter=1)
+    printed = capsys.readouterr().out
+    assert "Trained on 306 arrays, 922 landmark and 8727 target genes." in printed
+    assert printed.count("D-GEX-25%-3000x1") == 2
+
+
+def test_the_table_of_the_readme_is_that_of_the_results():
+    rows = json.loads((ROOT / "benchmarks" / "results" / "arrays_to_rnaseq.json").read_text())["rows"]
+    table = re.search(
+        r"<!-- table: arrays_to_rnaseq -->\n(.*?)\n<!-- end of table -->", (ROOT / "README.md").read_text(), re.S
+    )
+    summary = runpy.run_path(str(ROOT / "benchmarks" / "arrays_to_rnaseq.py"))["summary"]
+    assert table[1] == summary(rows)
+    assert len({row["seed"] for row in rows}) >= 5
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_results_say_where_they_come_from(path):
+    results = json.loads(path.read_text())
+    assert re.fullmatch(r"[0-9a-f]{40}", results["commit"]), "measure what is committed"
+    assert {"command", "machine", "versions", "rows"} <= set(results)
+    assert results["rows"]
+
+
+def test_learning_rates_hold_everywhere_they_were_measured():
+    rows = json.loads((ROOT / "benchmarks" / "results" / "learning_rates.json").read_text())["rows"]
+    assert {row["verdict"] for row in rows} == {"holds"}
+    assert {row["targets"] for row in rows} == {1, 20, 1000, 9520, 21290}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_are_right(page):
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_no_path_of_a_machine_is_committed():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in files:
+        text = (ROOT / name).read_text()
+        assert not re.search(r"/(?:home|root|work|Users)/\w", text), name
+
+
+def test_the_lock_pins_everything_and_names_no_registry():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.match(r"^[\w.-]+==[^ ]+( ; .*)?$", line) for line in lines)
+    names = {line.split("==")[0] for line in lines}
+    assert {"jax", "flax", "optax", "numpy", "scipy", "scikit-learn", "hatchling", "pytest", "mypy", "ruff"} <= names
