@@ -259,6 +259,18 @@ def test_partial_fit_with_validation_data_keeps_the_best_epoch(profiles):
     assert model.best_score_ is None
 
 
+def test_the_learning_rate_decays_by_errors_on_the_same_profiles(profiles):
+    # A second piece of data with larger errors than the first is no reason to decay: its own error falls.
+    X, y = profiles
+    model = DGEXRegressor(**SMALL).partial_fit(X[:60], y[:60])
+    rng = np.random.default_rng(0)
+    noisy = (y[60:] + rng.normal(0, 5, y[60:].shape)).astype(np.float32)
+    model.partial_fit(X[60:], noisy).partial_fit(X[60:], noisy)
+    errors = [record["train_mae"] for record in model.history_]
+    assert errors[1] > errors[0]
+    assert len({record["learning_rate"] for record in model.history_}) == 1
+
+
 def test_going_on_with_another_network_is_refused(profiles):
     X, y = profiles
     model = DGEXRegressor(**SMALL, warm_start=True).fit(X, y)
@@ -322,7 +334,7 @@ def test_a_signal_in_the_first_epoch_is_passed_on(profiles, monkeypatch):
         return run
 
     monkeypatch.setattr(_training, "step_program", interrupting)
-    monkeypatch.setattr(_training, "FLOPS_PER_CALL", {"cpu": 1})
+    monkeypatch.setattr(_training, "CPU_FLOPS_PER_CALL", 1)
     model = DGEXRegressor(**SMALL)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, y)
@@ -604,6 +616,7 @@ BAD_DATA = {
         lambda X, y: (X, pd.DataFrame(y, columns=[*"ABCDEFGH", "A"])),
         r"Got 1 target gene names more than once \(A\)",
     ),
+    "beyond float32": (lambda X, y: (spoiled(X.astype(float), 1e300), y), "Got values up to 1e.300 in X"),
     "no y": (lambda X, y: (X, None), "requires y to be passed, but the target y is None"),
 }
 
@@ -622,6 +635,7 @@ BAD_VALIDATION = {
         lambda X, y: {"X_val": (X, X), "y_val": y},
         "2 validation sets in X_val and 1 in y_val",
     ),
+    "a list of sets": (lambda X, y: {"X_val": [X, X], "y_val": [y, y]}, "a tuple of arrays for several sets"),
     "no sets": (lambda X, y: {"X_val": (), "y_val": ()}, "at least one"),
     "empty set": (lambda X, y: {"X_val": (X, X[:0]), "y_val": (y, y[:0])}, "Validation set 1 is empty: X_val has 0"),
     "other landmarks": (
@@ -649,7 +663,11 @@ def test_bad_validation_data_is_one_clear_error(profiles, name):
     [
         ({"dropout": 1.0}, r"'dropout' .* range \[0.0, 1.0\). Got 1.0 instead"),
         ({"dropout": -0.1}, "'dropout'"),
-        ({"hidden_layer_sizes": (16, 0)}, r"Got hidden_layer_sizes=\(16, 0\), but expected at least one unit"),
+        (
+            {"hidden_layer_sizes": (16, 0)},
+            r"Got hidden_layer_sizes=\(16, 0\), but expected whole numbers of at least 1",
+        ),
+        ({"hidden_layer_sizes": (16.5,)}, "expected whole numbers"),
         ({"hidden_layer_sizes": -3}, "'hidden_layer_sizes'"),
         ({"activation": "sigmoid"}, "'activation' .* Got 'sigmoid' instead"),
         ({"loss": "poisson"}, "'loss'"),
@@ -692,22 +710,33 @@ def test_bad_profiles_at_predict_are_one_clear_error(profiles):
         model.best_model(1)
 
 
-def test_a_failed_fit_leaves_the_fitted_model_usable(profiles):
+def test_a_failed_fit_leaves_the_estimator_as_it_was(profiles):
     X, y = profiles
     model = DGEXRegressor(**SMALL).fit(X, y)
     before = model.predict(X)
     with pytest.raises(ValueError, match="inconsistent numbers"):
         model.fit(X, y[:50])
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        model.fit(pd.DataFrame(X[:, :5]).rename(columns=str), spoiled(y[:, 0:3], np.nan))
     np.testing.assert_array_equal(model.predict(X), before)
+    assert np.isfinite(model.score(X, y))
+    new = DGEXRegressor(**SMALL, learning_rate_min=1.0)
+    with pytest.raises(ValueError, match="learning_rate_min"):
+        new.fit(X, y)
+    with pytest.raises(sklearn.exceptions.NotFittedError):
+        new.predict(X)
+    assert not [name for name in vars(new) if name.endswith("_") or name.startswith("_")]
 
 
 # --- the process ----------------------------------------------------------------------------------
 
 
-def run_python(code):
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True
-    ).stdout
+def run_python(code, **environment):
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, **environment}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def test_import_starts_no_backend():
@@ -718,6 +747,20 @@ def test_import_starts_no_backend():
         "print(len(xla_bridge._backends))"
     )
     assert run_python(code).strip() == "0"
+
+
+def test_the_sixty_four_bit_mode_of_jax_changes_nothing():
+    code = """
+import numpy as np
+from dgex import DGEXRegressor
+rng = np.random.default_rng(0)
+X, y = rng.standard_normal((50, 5)).astype(np.float32), rng.standard_normal((50, 4)).astype(np.float32)
+for solver in ("sgd", "adamw"):
+    for loss in ("squared_error", "absolute_error", "huber"):
+        model = DGEXRegressor(hidden_layer_sizes=6, solver=solver, loss=loss, max_iter=3, random_state=0).fit(X, y)
+        print(model.coefs_[0].dtype, model.coefs_[0].sum(), model.predict(X).sum())
+"""
+    assert run_python(code, JAX_ENABLE_X64="1") == run_python(code)
 
 
 def test_a_real_interrupt_ends_training_soon_and_keeps_a_model():

@@ -294,7 +294,7 @@ def interrupted_mid_epoch(monkeypatch):
         _training.train(run, config, layout, data, rates, n_epochs=3 - run.epoch)
         return run
 
-    monkeypatch.setattr(_training, "FLOPS_PER_CALL", {"cpu": 1})
+    monkeypatch.setattr(_training, "CPU_FLOPS_PER_CALL", 1)
     straight = run_to_the_end(new_run(config, layout, start, 0.01))
     program, calls = step_program(config, layout), []
 

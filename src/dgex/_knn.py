@@ -113,6 +113,7 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
         self.metric = metric
         self.standardize = standardize
 
+    @_validation.all_or_nothing
     def fit(self, X: Any, y: Any) -> KNNGeneRegressor:
         """Find the nearest landmarks of every target.
 
@@ -220,6 +221,9 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
             x_scaling, y_scaling = ((np.full(n_genes, shift), np.ones(n_genes)) for n_genes in (X.shape[1], y.shape[1]))
         products, x_squares, y_squares = gene_products(X, y, x_scaling, y_scaling)
         return np.sqrt(np.maximum(y_squares[:, None] + x_squares - 2.0 * products, 0.0))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "neighbors_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

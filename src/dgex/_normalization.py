@@ -160,10 +160,13 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
                 result[order] = quantiles_by_rank(profile[order], self.reference_quantiles_, self.ties)
         return normalized
 
+    @_validation.all_or_nothing
     def _learn(self, X: Any, *, start_anew: bool) -> QuantileJointNormalizer:
         self._validate_params()
         given = None if self.reference is None else checked_reference(self.reference)
         array = _validation.validated_profiles(self, X, reset=start_anew, allow_missing=True)
+        if given is None:
+            require_values(array)
         if start_anew:
             self.n_samples_seen_ = 0
             self._quantile_sums = np.zeros(array.shape[1])
@@ -171,11 +174,13 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
         if given is not None:
             self.reference_quantiles_ = given
             return self
-        require_values(array)
         for profile in array:
             self._quantile_sums += full_length_quantiles(profile)
         self.reference_quantiles_ = self._quantile_sums / self.n_samples_seen_
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "reference_quantiles_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -132,6 +132,8 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
         start: jax.Array,
         stop: jax.Array,
     ) -> tuple[TrainState, jax.Array]:
+        # Python numbers are 64-bit where JAX is configured so.
+        rates = jax.tree.map(lambda rate: jnp.asarray(rate, jnp.float32), rates)
         optimizer = make_optimizer(config.solver, rates.optimizer)
         full_batch = jnp.minimum(config.batch_size, n_profiles)
 
@@ -154,7 +156,7 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
             updates, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
             return TrainState(optax.apply_updates(parameters, updates), optimizer_state), total + loss * full_batch
 
-        return jax.lax.fori_loop(start, stop, step, (state, jnp.zeros(())))
+        return jax.lax.fori_loop(start, stop, step, (state, jnp.zeros((), jnp.float32)))
 
     shardings = layout.shardings(state_structure(padded))
     return jax.jit(loop, donate_argnums=0, out_shardings=(shardings, layout.replicated))
@@ -177,7 +179,7 @@ def error_program(config: NetworkConfig, layout: Layout) -> Callable[..., jax.Ar
             return total + jnp.sum(jnp.where(present, error, 0.0), axis=0)
 
         n_blocks = (n_profiles + BLOCK_ROWS - 1) // BLOCK_ROWS
-        return jax.lax.fori_loop(0, n_blocks, add_block, jnp.zeros(padded.n_outputs))
+        return jax.lax.fori_loop(0, n_blocks, add_block, jnp.zeros(padded.n_outputs, jnp.float32))
 
     return jax.jit(total_error, out_shardings=layout.by_column(1))
 

@@ -261,6 +261,7 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         self.devices = devices
 
     @with_callbacks
+    @_validation.all_or_nothing
     def fit(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> DGEXRegressor:
         """Train the network.
 
@@ -317,6 +318,7 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         task.call_on_fit_task_end(**watched, reconstruction_attributes=session.fitted_attributes)
         return self
 
+    @_validation.all_or_nothing
     def partial_fit(self, X: Any, y: Any, X_val: Any = None, y_val: Any = None) -> DGEXRegressor:
         """Train for one more epoch on the given profiles, going on from where training stopped.
 
@@ -360,6 +362,7 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X_array = _validation.validated_profiles(self, X, reset=False)
+        _validation.require_single_precision(X_array, "X")
         parameters = tuple(map(Layer, self.coefs_, self.intercepts_))
         y = predict(self._config.network, select_devices(self.devices), parameters, learned_scaling(self), X_array)
         return y[:, 0] if self._y_is_vector else y
@@ -415,6 +418,9 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         """Check the data and put it, with a new run or that of before, onto the devices."""
         profiles = _validation.validated_training_data(self, X, y, reset=not going_on)
         sets = _validation.validated_sets(self, X_val, y_val)
+        for X_array, y_array in (profiles, *sets):
+            _validation.require_single_precision(X_array, "X")
+            _validation.require_single_precision(y_array, "y")
         if not going_on:
             _validation.warn_of_measured_targets(self, *profiles)
         return open_session(self, profiles, sets, going_on=going_on, validation_fraction=validation_fraction)
@@ -433,6 +439,9 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
                 UserWarning,
                 stacklevel=3,
             )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coefs_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

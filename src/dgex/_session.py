@@ -122,10 +122,10 @@ def open_session(
 def train_config(model: Any, X: np.ndarray, y: np.ndarray) -> TrainConfig:
     """What of an estimator's parameters selects the compiled program."""
     sizes = model.hidden_layer_sizes
-    sizes = (int(sizes),) if np.ndim(sizes) == 0 else tuple(int(size) for size in sizes)
-    if any(size < 1 for size in sizes):
-        raise ValueError(f"Got hidden_layer_sizes={sizes}, but expected at least one unit in every layer.")
-    network = NetworkConfig(X.shape[1], sizes, y.shape[1], model.activation, model.compute_dtype)
+    sizes = (sizes,) if np.ndim(sizes) == 0 else tuple(sizes)
+    if not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
+        raise ValueError(f"Got hidden_layer_sizes={sizes}, but expected whole numbers of at least 1, one per layer.")
+    network = NetworkConfig(X.shape[1], tuple(map(int, sizes)), y.shape[1], model.activation, model.compute_dtype)
     batch_size = min(int(model.batch_size), stored_rows(X))
     return TrainConfig(network, model.loss, model.solver, batch_size, dropout=model.dropout > 0)
 

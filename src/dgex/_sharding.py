@@ -121,7 +121,7 @@ def select_devices(devices: int | Sequence[int | jax.Device] | None) -> Layout:
     visible = jax.devices()
     if devices is None:
         return Layout(tuple(visible))
-    if isinstance(devices, int):
+    if isinstance(devices, int | np.integer):
         devices = range(devices)
     chosen = tuple(_device(device, visible) for device in devices)
     if not chosen or len(set(chosen)) < len(chosen):
@@ -135,6 +135,8 @@ def select_devices(devices: int | Sequence[int | jax.Device] | None) -> Layout:
 def _device(device: int | jax.Device, visible: list[jax.Device]) -> jax.Device:
     if isinstance(device, jax.Device):
         return device
+    if not isinstance(device, int | np.integer):
+        raise TypeError(f"Got device {device!r}, but expected a whole number, its position in jax.devices().")
     if not 0 <= device < len(visible):
         raise ValueError(
             f"Got a request for device {device}, but only {len(visible)} {visible[0].platform} device(s) are visible, "

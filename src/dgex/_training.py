@@ -37,7 +37,8 @@ from dgex._programs import (
 from dgex._sharding import Layout, resized
 
 # Work of one compiled call, about a second: what a keyboard interrupt has to wait for.
-FLOPS_PER_CALL = {"cpu": 1e11, "gpu": 2e13, "tpu": 2e13}
+CPU_FLOPS_PER_CALL = 1e11
+ACCELERATOR_FLOPS_PER_CALL = 2e13
 
 # The key of the initial parameters is folded from the root key with a number that no epoch reaches.
 INITIALIZATION = 2**32 - 1
@@ -145,8 +146,7 @@ def train(
     It ends earlier when `early_stopping` (on the first validation set) runs out of patience, when the observer says so,
     or at a keyboard interrupt; `run` is valid and can go on after any of them.
     """
-    run.best = rescored(run.best, config.network, layout, data)
-    run.interrupted = False
+    resume(run, config, layout, data)
     try:
         for _ in range(n_epochs):
             if observer is not None:
@@ -159,6 +159,23 @@ def train(
                 break
     except KeyboardInterrupt:
         run.interrupted = True
+
+
+def resume(run: TrainingRun, config: TrainConfig, layout: Layout, data: TrainingData) -> None:
+    """Make a run fit for data that may not be those of before.
+
+    Errors are compared with errors on the same profiles only: the best epochs are measured on the validation sets at
+    hand, and the training error on the profiles monitored now. On the data of before, nothing changes.
+    """
+    run.interrupted = False
+    run.best = rescored(run.best, config.network, layout, data)
+    batches = len(data.training.rows), config.batch_size
+    if run.batches != batches:
+        # An epoch that was interrupted on other data starts anew.
+        run.batches, run.step, run.epoch_loss = batches, 0, 0.0
+    if run.epoch > 0 and run.step == 0:
+        error = mean_absolute_error(config.network, layout, run.state.parameters, data.monitor, data.scaling)
+        run.decay = replace(run.decay, previous_error=error)
 
 
 def train_epoch(run: TrainingRun, config: TrainConfig, layout: Layout, data: TrainingData, rates: Rates) -> list[float]:
@@ -191,14 +208,12 @@ def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: Train
     program = step_program(config, layout)
     X, y, rows = data.training
     n_steps = -(-len(rows) // config.batch_size)
-    if run.batches != (len(rows), config.batch_size):
-        # An epoch that was interrupted on other data starts anew.
-        run.batches, run.step, run.epoch_loss = (len(rows), config.batch_size), 0, 0.0
     order = generator(run.seed, ORDER, run.epoch).permutation(rows)
     order = jax.device_put(padded_rows(order, X.shape[0], config.batch_size), layout.replicated)
     rates = rates._replace(optimizer=rates.optimizer._replace(learning_rate=run.decay.learning_rate))
     key = jax.random.fold_in(root_key(run.seed), run.epoch)
-    piece = max(1, int(FLOPS_PER_CALL[layout.platform] / (6 * config.network.n_parameters * config.batch_size)))
+    flops_per_call = CPU_FLOPS_PER_CALL if layout.platform == "cpu" else ACCELERATOR_FLOPS_PER_CALL
+    piece = max(1, int(flops_per_call / (6 * config.network.n_parameters * config.batch_size)))
 
     while run.step < n_steps:
         stop = min(run.step + piece, n_steps)

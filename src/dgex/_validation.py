@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, validate_data
@@ -42,6 +43,30 @@ def require_unique(names: Sequence[Any] | np.ndarray | None, what: str) -> None:
             f"Got {len(repeated)} {what} names more than once ({listed(repeated)}), but expected unique names. Average "
             "the columns of a gene first, for example with dgex.preprocessing.collapse_probes, or rename them."
         )
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+# What validation records on an estimator before anything is learned.
+RECORDED = ("n_features_in_", "feature_names_in_", "n_outputs_", "target_names_", "_y_is_vector")
+
+
+def all_or_nothing(method: Method) -> Method:
+    """Decorate `fit`: if it raises, the estimator still knows the genes of the fit before, or none."""
+
+    @wraps(method)
+    def guarded(estimator: Any, *args: Any, **kwargs: Any) -> Any:
+        attributes = estimator.__dict__
+        before = {name: attributes[name] for name in RECORDED if name in attributes}
+        try:
+            return method(estimator, *args, **kwargs)
+        except BaseException:
+            for name in RECORDED:
+                attributes.pop(name, None)
+            attributes.update(before)
+            raise
+
+    return cast(Method, guarded)
 
 
 def validated_training_data(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -106,6 +131,16 @@ def validated_targets(estimator: Any, y: Any, name: str, *, reset: bool) -> np.n
     return columns
 
 
+def require_single_precision(array: np.ndarray, name: str) -> None:
+    """Raise unless the values can be computed with in float32."""
+    largest = float(np.finfo(np.float32).max)
+    if array.dtype == np.float64 and (array.max() > largest or array.min() < -largest):
+        raise ValueError(
+            f"Got values up to {max(array.max(), -array.min()):g} in {name}, but expected at most {largest:g}, the "
+            "range of float32. Take logarithms, or scale the data."
+        )
+
+
 def validated_sets(estimator: Any, X_val: Any, y_val: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     """Validation data as a list of sets: none, one (a pair of arrays) or several (a pair of tuples of arrays)."""
     if X_val is None and y_val is None:
@@ -113,6 +148,8 @@ def validated_sets(estimator: Any, X_val: Any, y_val: Any) -> list[tuple[np.ndar
     if X_val is None or y_val is None:
         missing, given = ("X_val", "y_val") if X_val is None else ("y_val", "X_val")
         raise ValueError(f"Got {given} without {missing}. Pass both, or neither.")
+    if isinstance(X_val, list) and np.ndim(X_val[0]) == 2:
+        raise ValueError("Got X_val as a list of arrays, but expected an array, or a tuple of arrays for several sets.")
     X_sets = X_val if isinstance(X_val, tuple) else (X_val,)
     y_sets = y_val if isinstance(y_val, tuple) else (y_val,)
     if len(X_sets) != len(y_sets) or not X_sets:
