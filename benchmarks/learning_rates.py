@@ -1,9 +1,9 @@
 """Does learning_rate_init="auto" train stably and effectively at every size? `python -m benchmarks.learning_rates`.
 
-Trains every combination of landmarks, hidden layers and targets for 30 epochs on synthetic profiles and writes the
-training error before and after to results/learning_rates.json. A row fails if the error ever exceeded that of
-predicting the mean by 2 %, ended above 1.05 times its lowest value, or fell less than half as far as ridge
-regression's. About an hour on two cores.
+Trains the combinations of landmarks, hidden layers and targets that are not too large (MAX_FLOPS) for 30 epochs on
+synthetic profiles and writes the training error before and after to results/learning_rates.json. A row fails if the
+error ever exceeded that of predicting the mean by 2 %, ended above 1.05 times its lowest value, or fell less than half
+as far as ridge regression's. About an hour on two cores.
 """
 
 import argparse

@@ -103,10 +103,9 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         Biases of each layer, float32 of shape (n_units,).
     history_ : list of dict
         One record per epoch: "epoch", "learning_rate", "loss" (over the epoch's mini-batches, per profile, with
-        dropout),
-        "train_mae" on the monitored profiles, "validation_mae_0", "validation_mae_1", ... for each validation set, and
-        "seconds". Errors are means over profiles and targets on standardized expression, as in the paper's tables.
-        `pandas.DataFrame(model.history_)` makes a table of it.
+        dropout), "train_mae" on the monitored profiles, "validation_mae_0", "validation_mae_1", ... for each validation
+        set, and "seconds". Errors are means over profiles and targets on standardized expression, as in the paper's
+        tables. `pandas.DataFrame(model.history_)` makes a table of it.
     loss_curve_ : list of float
         The "loss" of every epoch.
     best_epoch_ : int
@@ -139,9 +138,9 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
 
     Notes
     -----
-    *Automatic learning rates* are the paper's at its sizes. Elsewhere two curvatures of the loss decide
-    each layer's factor: that of the output weights grows with the squared norm of the last hidden activations, that of
-    a hidden layer with the number of targets. The user guide has the formula and how it was tested.
+    *Automatic learning rates* are the paper's at its sizes. Elsewhere two curvatures of the loss decide each layer's
+    factor: that of the output weights grows with the squared norm of the last hidden activations, that of a hidden
+    layer with the number of targets. The user guide has the formula and how it was tested.
 
     *Departures from the paper.* The last, short mini-batch of an epoch is divided by the full batch size, so that all
     profiles weigh the same. Order and dropout come from other generators. All targets are trained in one network.

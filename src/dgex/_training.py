@@ -187,19 +187,20 @@ def train_epoch(run: TrainingRun, config: TrainConfig, layout: Layout, data: Tra
     require_finite(training_error, run)
     errors = [mean_absolute_error(config.network, layout, parameters, s, data.scaling) for s in data.validation]
 
-    run.history.append(
-        {
-            "epoch": run.epoch + 1,
-            "learning_rate": run.decay.learning_rate,
-            "loss": run.epoch_loss / len(data.training.rows),
-            "train_mae": training_error,
-            **{f"validation_mae_{index}": error for index, error in enumerate(errors)},
-            "seconds": time.perf_counter() - start,
-        }
-    )
-    run.best = updated_best(run.best, parameters, run.epoch + 1, errors)
-    run.decay = run.decay.update(training_error)
-    run.epoch, run.step, run.epoch_loss = run.epoch + 1, 0, 0.0
+    with deferred_keyboard_interrupt():
+        run.history.append(
+            {
+                "epoch": run.epoch + 1,
+                "learning_rate": run.decay.learning_rate,
+                "loss": run.epoch_loss / len(data.training.rows),
+                "train_mae": training_error,
+                **{f"validation_mae_{index}": error for index, error in enumerate(errors)},
+                "seconds": time.perf_counter() - start,
+            }
+        )
+        run.best = updated_best(run.best, parameters, run.epoch + 1, errors)
+        run.decay = run.decay.update(training_error)
+        run.epoch, run.step, run.epoch_loss = run.epoch + 1, 0, 0.0
     return errors
 
 
