@@ -17,7 +17,7 @@ def layer_shapes(n_landmarks, hidden, n_targets):
 def test_automatic_rates_are_the_papers_at_its_sizes(name, n_targets):
     hidden = recipes.PAPER_CONFIGURATIONS[name]["hidden_layer_sizes"]
     assert automatic_learning_rate("sgd", len(hidden)) == (5e-4 if len(hidden) == 1 else 3e-4)
-    rates = automatic_layer_rates(layer_shapes(943, hidden, n_targets))
+    rates = automatic_layer_rates(layer_shapes(943, hidden, n_targets), "tanh", 200)
     assert rates == [(1.0, 1.0)] + [(3.0, 1.0)] * len(hidden)
 
 
@@ -25,11 +25,21 @@ def test_automatic_rates_are_the_papers_at_its_sizes(name, n_targets):
 @pytest.mark.parametrize("n_landmarks", [1, 50, 943])
 def test_automatic_rates_shrink_with_more_targets(hidden, n_landmarks):
     first = [
-        automatic_layer_rates(layer_shapes(n_landmarks, hidden, n_targets))[0][0] for n_targets in (1, 100, 4760, 21290)
+        automatic_layer_rates(layer_shapes(n_landmarks, hidden, n_targets), "tanh", 200)[0][0]
+        for n_targets in (1, 100, 4760, 21290)
     ]
     assert all(a >= b > 0 for a, b in itertools.pairwise(first))
-    output = [automatic_layer_rates(layer_shapes(n_landmarks, hidden, n)) for n in (1, 21290)]
+    output = [automatic_layer_rates(layer_shapes(n_landmarks, hidden, n), "tanh", 200) for n in (1, 21290)]
     assert output[0][-1] == output[1][-1], "the output layer's rate does not depend on the number of targets"
+
+
+def test_automatic_rates_fall_with_small_mini_batches_only():
+    by_batch = [
+        automatic_layer_rates(layer_shapes(943, (3000,), 4760), "tanh", n)[0][0] for n in (1, 20, 50, 199, 200, 1000)
+    ]
+    assert all(a < b for a, b in itertools.pairwise(by_batch[:5]))
+    assert by_batch[-2:] == [1.0, 1.0]
+    assert by_batch[0] == pytest.approx((1 + 20 / 200) / (1 + 20))
 
 
 def profiles(n_profiles, n_landmarks, n_targets, seed=0):
@@ -83,11 +93,41 @@ def test_automatic_rates_train_stably_and_effectively_at_the_corners(
 @pytest.mark.parametrize(("n_landmarks", "hidden", "n_targets"), [(943, (10,), 1), (50, (300, 300), 1000)])
 def test_automatic_rates_suit_other_activations_and_losses(activation, loss, n_landmarks, hidden, n_targets):
     X, y = profiles(300, n_landmarks, n_targets)
+    max_iter = 100 if activation == "identity" else 25  # its rates are a quarter of the others'
     model = DGEXRegressor(
-        hidden_layer_sizes=hidden, activation=activation, loss=loss, max_iter=25, batch_size=50, random_state=0
+        hidden_layer_sizes=hidden, activation=activation, loss=loss, max_iter=max_iter, batch_size=50, random_state=0
     ).fit(X, y)
     errors = [record["train_mae"] for record in model.history_]
     assert errors[-1] < 0.93 * np.abs((y - model.target_mean_) / model.target_scale_).mean()
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "silu", "identity"])
+@pytest.mark.parametrize(
+    ("n_landmarks", "hidden", "n_targets", "batch_size"),
+    [(5, (100, 100, 100), 9520, 200), (50, (100, 100, 100), 1000, 1), (943, (1000,), 500, 5)],
+)
+def test_automatic_rates_are_stable_when_all_genes_move_together(
+    activation, n_landmarks, hidden, n_targets, batch_size
+):
+    # One factor behind all genes, and mini-batches down to a single profile: what large steps diverge on.
+    rng = np.random.default_rng(0)
+    factor = rng.standard_normal((200, 1))
+    X, y = (
+        (8 + factor * rng.standard_normal(n) + 0.2 * rng.standard_normal((200, n))).astype(np.float32)
+        for n in (n_landmarks, n_targets)
+    )
+    model = DGEXRegressor(
+        hidden_layer_sizes=hidden,
+        activation=activation,
+        batch_size=batch_size,
+        max_iter=40 if batch_size == 200 else 3,
+        validation_fraction=0,
+        random_state=0,
+    ).fit(X, y)
+    errors = np.array([record["train_mae"] for record in model.history_])
+    at_zero = np.abs((y - model.target_mean_) / model.target_scale_).mean()
+    assert errors.max() < 1.02 * at_zero
+    assert errors[-1] < 0.6 * at_zero
 
 
 @pytest.mark.parametrize(

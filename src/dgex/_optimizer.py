@@ -23,6 +23,16 @@ ADAMW_LEARNING_RATE = 1e-3
 # its rule is exactly the paper's there (both for its 4,760 targets per network and for all 9,520 at once).
 PAPER_SIGNAL = 500.0
 PAPER_LEVERAGE = (6e-5, 3.3e-4)
+PAPER_BATCH_SIZE = 200
+
+# The share of the squared norm that activations without bounds let through, at least where it is large.
+SHARE_PASSED = {"identity": 1.0, "relu": 0.5, "gelu": 0.5, "silu": 0.5}
+
+# A chain of linear maps grows without anything to stop it; measured on profiles with few factors and on real ones.
+LINEAR_NETWORK_RATE = 0.25
+
+# k of `batch_factor`, as measured: smaller values diverge with one profile per mini-batch.
+NOISE = 20.0
 
 
 class OptimizerSettings(NamedTuple):
@@ -76,42 +86,61 @@ def paper_layer_rates(n_layers: int) -> list[tuple[float, float]]:
     return [(1.0 if layer == 0 else PAPER_UPPER_LAYER_RATE, 1.0) for layer in range(n_layers)]
 
 
-def automatic_layer_rates(layer_shapes: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
+def automatic_layer_rates(
+    layer_shapes: Sequence[tuple[int, int]], activation: str, batch_size: int
+) -> list[tuple[float, float]]:
     """Factors of the learning rate for (weights, biases) of every layer, fitted to the size of the network.
 
     At the paper's sizes these are the paper's factors. Elsewhere two curvatures of the summed squared error decide how
     large a step may be. With q_l, the expected squared norm of the activations of layer l at the start,
 
-        q_0 = n_inputs,    s_l = 2 q_{l-1} / (fan_in + fan_out),    q_l = fan_out s_l / (1 + s_l),
+        q_0 = n_inputs,    s_l = 2 q_{l-1} / (fan_in + fan_out),    q_l = fan_out s_l / (1 + s_l)
+
+    (for activations without bounds, q_l = fan_out s_l times the share that they let through),
 
     1. the output weights see a curvature proportional to q_L, whatever the number of targets: their factor is
-       3 min(1, q_L / 500)^(-3/4);
+       3 min(1, q_L / 500)^(-3/4), or 3 (q_L / 500)^(-1) where q_L exceeds 500 for want of bounds;
     2. a hidden layer l sees the error of all targets through output weights that grow as 1 / q_L: its curvature is
        proportional to n_targets q_{l-1} / q_L. Its factor is the square root of how far q_L / (n_targets q_{l-1}),
        itself lowered by min(1, q_L / 500)^(1/2), lies outside the paper's range; at most that of the output.
 
     Exponents below one keep a distance from the edge of stability that was measured on synthetic profiles from 2 to
-    943 landmarks, 10 to 3,000 units in 1 to 3 layers, 1 to 21,290 targets (`docs/design.md`).
+    943 landmarks, 10 to 3,000 units in 1 to 3 layers, 1 to 21,290 targets (`docs/design.md`). All factors fall with
+    small mini-batches, as `batch_factor` says, and for a network without any nonlinearity.
     """
+    passed = SHARE_PASSED.get(activation)
     signal = [float(layer_shapes[0][0])]
     for fan_in, fan_out in layer_shapes[:-1]:
         variance = 2 * signal[-1] / (fan_in + fan_out)
-        signal.append(fan_out * variance / (1 + variance))
+        signal.append(fan_out * (variance / (1 + variance) if passed is None else passed * variance))
     n_targets = layer_shapes[-1][1]
-    relative_signal = min(1.0, signal[-1] / PAPER_SIGNAL)
-    output_factor = relative_signal**-0.75
+    relative_signal = signal[-1] / PAPER_SIGNAL
+    if relative_signal < 1:
+        output_factor = relative_signal**-0.75
+    else:
+        output_factor = 1.0 if passed is None else 1.0 / relative_signal
     low, high = PAPER_LEVERAGE
 
     factors = []
     for layer_signal in signal[:-1]:
-        leverage = math.sqrt(relative_signal) * signal[-1] / (n_targets * layer_signal)
+        leverage = math.sqrt(min(1.0, relative_signal)) * signal[-1] / (n_targets * layer_signal)
         factor = math.sqrt(leverage / min(max(leverage, low), high))
         factors.append(min(factor, output_factor))
     factors.append(output_factor)
+    common = batch_factor(batch_size) * (LINEAR_NETWORK_RATE if activation == "identity" else 1.0)
     return [
-        (min(weight * factor, PAPER_UPPER_LAYER_RATE * output_factor), bias * factor)
+        (common * min(weight * factor, PAPER_UPPER_LAYER_RATE * output_factor), common * bias * factor)
         for (weight, bias), factor in zip(paper_layer_rates(len(factors)), factors, strict=True)
     ]
+
+
+def batch_factor(batch_size: int) -> float:
+    """How much smaller a step has to be than with the paper's mini-batches of 200 profiles.
+
+    The steps of stochastic gradient descent are stable up to a rate proportional to 1 / (1 + k / batch_size), where k
+    is how often the squared norm of one profile's activations exceeds the curvature along their main direction.
+    """
+    return min(1.0, (1 + NOISE / PAPER_BATCH_SIZE) / (1 + NOISE / batch_size))
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def training_rates(model: Any, config: TrainConfig, learning_rate: float) -> Rat
     if model.solver == "adamw":
         factors = [(1.0, 1.0)] * len(shapes)
     elif model.learning_rate_init == "auto":
-        factors = automatic_layer_rates(shapes)
+        factors = automatic_layer_rates(shapes, model.activation, int(model.batch_size))
     else:
         factors = paper_layer_rates(len(shapes))
     settings = OptimizerSettings(
