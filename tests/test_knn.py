@@ -164,3 +164,45 @@ def test_bad_input_is_one_clear_error():
             KNNGeneRegressor(**parameters).fit(X, y)
     with pytest.raises(ValueError, match="NaN or infinite"):
         KNNGeneRegressor().fit(np.where(X > 12, np.nan, X), y)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "correlation"])
+@pytest.mark.parametrize(("dtype", "n_profiles"), [(np.float32, 60), (np.float32, 2000), (np.float64, 300)])
+def test_equal_genes_are_at_distance_zero_and_near_ones_at_their_own(metric, dtype, n_profiles):
+    # From |a|^2 + |b|^2 - 2ab alone these distances would be rounding.
+    rng = np.random.default_rng(1)
+    X = rng.normal(8, 2, (n_profiles, 30)).astype(dtype)
+    X[:, 7] = X[:, 3]
+    near = X[:, [4]] + (1e-3 * rng.standard_normal((n_profiles, 1))).astype(dtype)
+    y = np.hstack([X[:, [3, 11]], near])
+    with pytest.warns(UserWarning, match="also landmarks"):
+        model = KNNGeneRegressor(n_neighbors=3, weights="distance", metric=metric).fit(X, y)
+    distances, neighbors = model.kneighbors()
+    np.testing.assert_allclose([*distances[0, :2], distances[1, 0]], 0, atol=1e-28)
+    assert neighbors[:, 0].tolist() == [3, 11, 4]
+    assert neighbors[0, 1] == 7
+    X, y = X.astype(np.float64), y.astype(np.float64)
+    np.testing.assert_allclose(distances[2, 0], gene_distance(X[:, 4], y[:, 2], metric), rtol=1e-6)
+    np.testing.assert_allclose(
+        model.predict(X[:5]), brute_force(X, y, X[:5], 3, metric=metric, weights="distance"), rtol=1e-4
+    )
+
+
+def test_parameters_changed_after_fit_are_checked():
+    X, y, X_new = problem()
+    model = KNNGeneRegressor().fit(X, y)
+    with pytest.raises(ValueError, match="The 'weights' parameter"):
+        model.set_params(weights="bogus").predict(X_new)
+    model.set_params(weights="uniform")
+    for wanted in (2.5, 0, 6, "two"):
+        with pytest.raises(ValueError, match="expected 1 to 5"):
+            model.kneighbors(wanted)
+
+
+def test_score_checks_the_target_genes():
+    X, y, _ = problem()
+    targets = pd.DataFrame(y, columns=[f"T{i}" for i in range(23)])
+    model = KNNGeneRegressor().fit(X, targets)
+    assert model.score(X, targets) == pytest.approx(model.score(X, y))
+    with pytest.raises(ValueError, match="in another order"):
+        model.score(X, targets[targets.columns[::-1]])

@@ -125,3 +125,25 @@ def test_bad_input_is_one_clear_error(pair):
         metrics.genewise_mae(pair[0], pair[1][:, :3])
     with pytest.raises(ValueError, match="y_pred contains NaN"):
         metrics.genewise_mae(pair[0], pair[1] * np.nan)
+
+
+def test_frames_have_to_agree(pair):
+    measured, inferred = (pd.DataFrame(values, columns=[f"G{i}" for i in range(values.shape[1])]) for values in pair)
+    np.testing.assert_allclose(metrics.overall_error(measured, inferred), metrics.overall_error(*pair))
+    with pytest.raises(ValueError, match="different genes, or in another order"):
+        metrics.overall_error(measured, inferred[inferred.columns[::-1]])
+
+
+def test_a_baseline_without_error():
+    assert metrics.relative_improvement(0.0, 0.0) == 0
+    assert metrics.relative_improvement(0.1, 0.0) == -np.inf
+    y = [[1.0, 2.0], [3.0, 5.0], [4.0, 4.0]]
+    table = metrics.comparison_table(y, {"perfect": y, "other": np.add(y, 1)})
+    assert [row["improvement"] for row in table] == [0, -np.inf]
+
+
+def test_scales_and_predictions_are_checked(pair):
+    with pytest.raises(ValueError, match=r"Got a scale of shape \(\d+, 1\)"):
+        metrics.overall_error(*pair, scale=np.ones((pair[0].shape[1], 1)))
+    with pytest.raises(ValueError, match="at least one model"):
+        metrics.comparison_table(pair[0], {})

@@ -2,11 +2,12 @@ import tracemalloc
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import qnorm
 from sklearn.exceptions import NotFittedError
 
-from dgex import QuantileJointNormalizer
+from dgex import QuantileJointNormalizer, _normalization
 
 RULES = ["floor", "dense", "interpolate", "mean"]
 
@@ -200,3 +201,74 @@ def test_memory_is_input_output_and_a_few_rows():
     row = X[0].nbytes
     assert fit_peak < 50 * row
     assert transform_peak < result.nbytes + 50 * row
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int16, np.float16, bool])
+def test_counts_are_normalized_row_by_row(dtype):
+    counts = np.random.default_rng(0).poisson(3, (40, 500)).astype(dtype)
+    whole = QuantileJointNormalizer(ties="dense").fit(counts.astype(np.float64))
+    normalizer = QuantileJointNormalizer(ties="dense").fit(counts)
+    np.testing.assert_array_equal(normalizer.reference_quantiles_, whole.reference_quantiles_)
+    normalized = normalizer.transform(counts)
+    assert normalized.dtype == np.float64
+    np.testing.assert_array_equal(normalized, whole.transform(counts.astype(np.float64)))
+
+
+def test_memory_for_counts_is_input_output_and_a_few_rows():
+    counts = np.random.default_rng(0).poisson(20, (400, 5000))
+    normalizer = QuantileJointNormalizer(ties="dense").fit(counts)
+    tracemalloc.start()
+    normalized = normalizer.transform(counts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < normalized.nbytes + 30 * 8 * 5000
+
+
+def test_an_interrupted_piece_is_not_learned(monkeypatch):
+    X = tied_profiles()
+    normalizer = QuantileJointNormalizer().fit(X[:10])
+    original, calls = _normalization.full_length_quantiles, []
+
+    def interrupted(profile):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return original(profile)
+
+    monkeypatch.setattr(_normalization, "full_length_quantiles", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        normalizer.partial_fit(X[10:])
+    with pytest.raises(KeyboardInterrupt):
+        calls.clear() or normalizer.fit(X[:, :50])
+    monkeypatch.undo()
+    normalizer.partial_fit(X[10:])
+    np.testing.assert_array_equal(
+        normalizer.reference_quantiles_, QuantileJointNormalizer().fit(X).reference_quantiles_
+    )
+    assert normalizer.n_samples_seen_ == len(X)
+
+
+def test_learning_after_a_given_reference_starts_from_nothing():
+    X = tied_profiles()
+    normalizer = QuantileJointNormalizer(reference=[1.0, 2.0, 3.0]).fit(X)
+    assert normalizer.n_samples_seen_ == 0
+    normalizer.set_params(reference=None).partial_fit(X)
+    np.testing.assert_array_equal(
+        normalizer.reference_quantiles_, QuantileJointNormalizer().fit(X).reference_quantiles_
+    )
+
+
+def test_messages_after_fit():
+    X = tied_profiles().astype(float)
+    normalizer = QuantileJointNormalizer().fit(X)
+    with pytest.raises(ValueError, match="The 'ties' parameter"):
+        normalizer.set_params(ties="bogus").transform(X)
+    normalizer.set_params(ties="mean")
+    X[0, :5], X[1, 7] = np.nan, np.inf
+    with pytest.raises(ValueError, match=r"1 values in 1 genes of X are infinite; missing values must be NaN \(7\)"):
+        normalizer.transform(X)
+
+
+def test_float32_polars_frames_stay_float32():
+    X = pl.DataFrame(tied_profiles().astype(np.float32))
+    assert QuantileJointNormalizer().fit_transform(X).dtype == np.float32

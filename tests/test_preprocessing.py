@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from dgex import preprocessing
@@ -165,3 +166,29 @@ def test_preparing_the_human_arrays(data_folder):
     assert expression.shape == (437, len(names)) == (437, 943)
     by_hand = arrays["X"][:, arrays["probes"] == genes["UBE2C"][0]][:, 0]
     np.testing.assert_array_equal(expression[:, names == "UBE2C"][:, 0], by_hand)
+
+
+def test_standardizing_counts_lists_and_frames_is_exact():
+    counts = np.random.default_rng(0).poisson(20, (50, 6))
+    expected = (counts - counts.mean(axis=0)) / (counts.std(axis=0) + 1e-3)
+    for data in (counts, counts.tolist(), pd.DataFrame(counts), pl.DataFrame(counts)):
+        np.testing.assert_allclose(
+            preprocessing.standardized(data, *preprocessing.gene_scaling(data)), expected, rtol=1e-12
+        )
+    with pytest.raises(ValueError, match=r"shapes \(5,\) and \(6,\), but expected one number for each of the 6"):
+        preprocessing.standardized(counts, np.zeros(5), np.ones(6))
+
+
+def test_a_constant_gene_is_divided_by_one():
+    mean, scale = preprocessing.gene_scaling([[7.1, 1.0], [7.1, 3.0]])
+    np.testing.assert_allclose(mean, [7.1, 2])
+    np.testing.assert_allclose(scale, [1, 1.001])
+
+
+def test_text_for_a_list_and_a_column_for_two_genes_are_refused():
+    with pytest.raises(ValueError, match="Got text for the probes of G"):
+        preprocessing.collapse_probes([[1.0, 2.0]], ["a", "b"], {"G": "ab"})
+    with pytest.raises(ValueError, match="expected a sequence of identifiers"):
+        preprocessing.strip_version("ENSG00000000001.3")
+    with pytest.raises(ValueError, match=r"1 columns are wanted for several genes \(ENSG1.3\)"):
+        preprocessing.align_genes([[1.0, 2.0]], ["ENSG1.1", "ENSG1.2"], genes=["ENSG1.3", "ENSG2"])

@@ -21,7 +21,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from dgex import DGEXRegressor, QuantileJointNormalizer, TrainingDiverged, _programs, _training
+from dgex import DGEXRegressor, KNNGeneRegressor, QuantileJointNormalizer, TrainingDiverged, _programs, _training
 from dgex._network import NetworkConfig
 from dgex._sharding import select_devices
 from dgex.datasets import make_expression_profiles
@@ -94,10 +94,22 @@ def test_without_standardization_values_are_taken_as_they_are(profiles):
 def test_constant_genes_are_fine(profiles):
     X, y = profiles[0].copy(), profiles[1].copy()
     X[:, 3], y[:, 4] = 7.1, 2.3
-    model = DGEXRegressor(**SMALL).fit(X, y)
-    predictions = model.predict(X)
+    model = DGEXRegressor(**SMALL).fit(X[:100], y[:100])
+    predictions = model.predict(X[100:])
     assert np.isfinite(predictions).all()
-    np.testing.assert_allclose(predictions[:, 4], 2.3, atol=1e-3)
+    np.testing.assert_allclose(predictions[:, 4], 2.3, atol=0.15)
+
+    # A landmark that moves only after training counts no more than one that was never informative.
+    moved = X[100:].copy()
+    moved[:, 3] += 0.1
+    change = np.abs(model.predict(moved) - predictions) / model.target_scale_
+    assert change.mean() < 0.1
+
+    # A target that moves only in the validation data is an error of its own size, not a thousand times as large.
+    y_val = y[100:].copy()
+    y_val[:, 4] += 1
+    model.fit(X[:100], y[:100], X_val=X[100:], y_val=y_val)
+    assert model.best_score_ < 3
 
 
 def test_a_vector_gives_vectors_and_a_column_gives_columns(profiles):
@@ -637,17 +649,32 @@ BAD_VALIDATION = {
     ),
     "a list of sets": (lambda X, y: {"X_val": [X, X], "y_val": [y, y]}, "a tuple of arrays for several sets"),
     "no sets": (lambda X, y: {"X_val": (), "y_val": ()}, "at least one"),
-    "empty set": (lambda X, y: {"X_val": (X, X[:0]), "y_val": (y, y[:0])}, "Validation set 1 is empty: X_val has 0"),
+    "empty set": (
+        lambda X, y: {"X_val": (X, X[:0]), "y_val": (y, y[:0])},
+        r"Validation set 1 is empty: X_val \(set 1\) has 0",
+    ),
     "other landmarks": (
         lambda X, y: {"X_val": X[:, :5], "y_val": y},
-        "X has 5 features, but DGEXRegressor is expecting 12",
+        r"X_val \(set 0\) has 5 features, but DGEXRegressor is expecting 12",
     ),
     "other targets": (
         lambda X, y: {"X_val": X, "y_val": y[:, :5]},
         r"y_val \(set 0\) with 5 target genes.* 9 of training",
     ),
-    "different numbers of profiles": (lambda X, y: {"X_val": X[:9], "y_val": y}, r"inconsistent numbers .*\[9, 120\]"),
-    "NaN": (lambda X, y: {"X_val": spoiled(X, np.nan), "y_val": y}, "NaN or infinite"),
+    "different numbers of profiles": (
+        lambda X, y: {"X_val": X[:9], "y_val": y},
+        r"Got 9 profiles in X_val \(set 0\) and 120 in y_val \(set 0\)",
+    ),
+    "NaN in the second set": (
+        lambda X, y: {"X_val": (X, spoiled(X, np.nan)), "y_val": (y, y)},
+        r"^Input X_val \(set 1\) contains NaN.\n1 values in 1 genes of X_val \(set 1\) are NaN or infinite \(\d+\)",
+    ),
+    "beyond float32": (
+        lambda X, y: {"X_val": X.astype(np.float64) * 1e39, "y_val": y},
+        r"in X_val \(set 0\), but expected at most",
+    ),
+    "an empty list": (lambda X, y: {"X_val": [], "y_val": []}, "Validation set 0 is empty"),
+    "a set that is None": (lambda X, y: {"X_val": (X, None), "y_val": (y, None)}, r"Got X_val \(set 1\)=None"),
 }
 
 
@@ -764,19 +791,112 @@ for solver in ("sgd", "adamw"):
 
 
 def test_a_real_interrupt_ends_training_soon_and_keeps_a_model():
+    # SIGINT comes from another thread, at any moment after the first epoch was printed.
     code = """
-import os, signal, threading, warnings
+import io, os, signal, sys, threading, time, warnings
 import numpy as np
 from dgex import DGEXRegressor
+
+def interrupt():
+    while "Epoch   1" not in printed.getvalue():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((400, 20), dtype=np.float32), rng.standard_normal((400, 30), dtype=np.float32)
-model = DGEXRegressor(hidden_layer_sizes=50, max_iter=10**9, batch_size=50, random_state=0)
-threading.Timer(6.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+model = DGEXRegressor(hidden_layer_sizes=50, max_iter=10**9, batch_size=50, random_state=0, verbose=True)
+sys.stdout, terminal, printed = (printed := io.StringIO()), sys.stdout, printed
+threading.Thread(target=interrupt, daemon=True).start()
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     model.fit(X, y)
 assert any("interrupted" in str(warning.message) for warning in caught), caught
 assert np.isfinite(model.predict(X)).all()
-print(model.n_iter_)
+print(model.n_iter_, file=terminal)
 """
     assert int(run_python(code)) >= 1
+
+
+def test_warnings_name_the_line_of_the_user(profiles):
+    X, y = profiles
+    for fit in [DGEXRegressor(**SMALL).fit, DGEXRegressor(**SMALL).partial_fit, KNNGeneRegressor().fit]:
+        with pytest.warns(UserWarning, match="also landmarks") as caught:
+            fit(X, np.hstack([y, X[:, :1]]))
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_new_learning_rate_takes_effect_when_going_on(profiles):
+    parameters = SMALL | {"max_iter": 2, "warm_start": True}
+    model = DGEXRegressor(**parameters, learning_rate_init=1e-3).fit(*profiles)
+    model.set_params(learning_rate_init=2e-4).fit(*profiles)
+    assert [record["learning_rate"] for record in model.history_] == [1e-3, 1e-3, 2e-4, 2e-4]
+    # The advice of the error can be followed.
+    model.set_params(learning_rate_init=1e6)
+    with pytest.raises(TrainingDiverged):
+        model.fit(*profiles)
+    model.set_params(learning_rate_init=1e-4).fit(*profiles)
+    assert model.history_[-1]["learning_rate"] == 1e-4
+    with pytest.raises(ValueError, match="Got standardize=False, but the network to go on with"):
+        model.set_params(standardize=False).fit(*profiles)
+
+
+def test_an_interrupted_epoch_is_not_finished_on_other_profiles(profiles):
+    X, y = profiles
+    model, straight = (DGEXRegressor(**SMALL | {"batch_size": 20}).fit(X, y) for _ in range(2))
+    model._run.step, model._run.epoch_loss = 3, 1.0  # as an interrupt leaves it
+    straight.partial_fit(X[::-1], y[::-1])
+    model.partial_fit(X[::-1], y[::-1])
+    assert_same_model(model, straight)
+
+
+def test_pieces_of_a_single_profile_train_a_fitted_model(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    n_iter = model.n_iter_
+    assert model.partial_fit(X[:1], y[:1]).n_iter_ == n_iter + 1
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        DGEXRegressor(**SMALL).partial_fit(X[:1], y[:1])
+
+
+@pytest.mark.parametrize(("n_profiles", "fraction"), [(2, 0.1), (10, 0.95)])
+def test_holding_out_leaves_enough_to_train_on(profiles, n_profiles, fraction):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL | {"validation_fraction": fraction})
+    with pytest.raises(ValueError, match=f"Got {n_profiles} profiles.*leaves 1, but expected at least 2"):
+        model.fit(X[:n_profiles], y[:n_profiles])
+
+
+def test_float32_frames_stay_float32(frames):
+    X, y = frames
+    assert DGEXRegressor(**SMALL).fit(X, y).predict(X).dtype == np.float32
+    if isinstance(X, pd.DataFrame):
+        nullable = X.astype("Float32")
+        assert DGEXRegressor(**SMALL).fit(nullable, y).predict(nullable).dtype == np.float32
+
+
+def test_missing_values_of_nullable_columns_are_found(profiles):
+    X, y = (pd.DataFrame(array).astype("Float64") for array in profiles)
+    X.iloc[3, 5] = pd.NA
+    with pytest.raises(ValueError, match=r"Input X contains NaN.\n1 values in 1 genes of X are NaN"):
+        DGEXRegressor(**SMALL).fit(X, y)
+
+
+def test_dates_and_mixed_names_are_not_expression(frames, profiles):
+    X, y = frames
+    dates = pd.to_datetime(np.arange(len(X)))
+    if isinstance(X, pd.DataFrame):
+        with pytest.raises(TypeError, match="1 column names that are not text"):
+            DGEXRegressor(**SMALL).fit(*profiles[:1], y.rename(columns={"T3": 3}))
+        X = X.assign(date=dates)
+    else:
+        X = X.with_columns(pl.Series("date", dates))
+    with pytest.raises(ValueError, match="Got dates in X"):
+        DGEXRegressor(**SMALL).fit(X, y)
+
+
+def test_reordered_genes_are_counted_and_named(frames):
+    X, y = frames
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    order = ["L1", "L0", *X.columns[2:]]
+    with pytest.raises(ValueError, match=r"in another order: 2 are not where they were \(L1, L0\)"):
+        model.predict(X[order])

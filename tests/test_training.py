@@ -30,7 +30,9 @@ def training_data(layout, X, y, validation=(), rows=None, monitor=None):
     rows = np.arange(len(X)) if rows is None else rows
     sets = [ProfileSet(layout.place_landmarks(a), layout.place_targets(b), np.arange(len(a))) for a, b in validation]
     monitored = ProfileSet(*stored, rows if monitor is None else monitor)
-    return TrainingData(ProfileSet(*stored, rows), monitored, tuple(sets), place_scaling(scaling, layout))
+    return TrainingData(
+        ProfileSet(*stored, rows), monitored, tuple(sets), place_scaling(scaling, layout), fingerprint=0
+    )
 
 
 def sgd_rates(learning_rate, momentum=0.5, n_layers=2, dropout=0.0):

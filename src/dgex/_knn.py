@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
+from dgex._base import GeneRegressorMixin
 from dgex._statistics import gene_scaling, gene_statistics, standardized
 
 # Bytes of the profiles worked on at a time, in fit and in predict.
@@ -22,7 +22,7 @@ PREDICT_BLOCK_BYTES = 2**23
 Scaling = tuple[np.ndarray, np.ndarray]  # mean and scale of every gene
 
 
-class KNNGeneRegressor(RegressorMixin, BaseEstimator):
+class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
     """Infer each target gene as the mean of the landmark genes nearest to it (KNN-GE).
 
     For every target the `n_neighbors` landmarks with the most similar expression over the training profiles are found
@@ -72,7 +72,8 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
     Notes
     -----
     All distances come from one matrix product of landmarks and targets, in blocks of profiles: float32 data
-    are multiplied in float32, and the blocks summed in float64. Beyond the data, `fit` takes a block (64 MiB) and a few
+    are multiplied in float32, and the blocks summed in float64. Pairs so near that this would lose digits are computed
+    directly. Beyond the data, `fit` takes a block (64 MiB) and a few
     arrays of shape (n_targets, n_landmarks).
 
     References
@@ -134,10 +135,8 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
         _validation.warn_of_measured_targets(self, X_array, y_array)
         n_neighbors = self.n_neighbors
         if n_neighbors > X_array.shape[1]:
-            warnings.warn(
-                f"Got n_neighbors={n_neighbors} and {X_array.shape[1]} landmarks; all landmarks are neighbours.",
-                UserWarning,
-                stacklevel=2,
+            _validation.warn_user(
+                f"Got n_neighbors={n_neighbors} and {X_array.shape[1]} landmarks; all landmarks are neighbours."
             )
         self.landmark_mean_, self.landmark_scale_ = gene_scaling(X_array, standardize=self.standardize)
         self.target_mean_, self.target_scale_ = gene_scaling(y_array, standardize=self.standardize)
@@ -168,15 +167,17 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
             Columns of `X` in training.
         """
         check_is_fitted(self)
+        self._validate_params()
         n_known = self.neighbors_.shape[1]
-        wanted = self.n_neighbors if n_neighbors is None else n_neighbors
-        wanted = min(wanted, self.n_features_in_)
-        if not 1 <= wanted <= n_known:
+        wanted = min(self.n_neighbors, self.n_features_in_) if n_neighbors is None else n_neighbors
+        if wanted not in range(1, n_known + 1):
             raise ValueError(
-                f"Got n_neighbors={wanted}, but expected 1 to {n_known}, the number found by fit. Fit again with more."
+                f"Got n_neighbors={wanted!r}, but expected 1 to {n_known}, the number found by fit. Fit again with "
+                "more."
             )
-        indices = self.neighbors_[:, :wanted]
-        return (self.neighbor_distances_[:, :wanted], indices) if return_distance else indices
+        nearest = slice(int(wanted))
+        indices = self.neighbors_[:, nearest]
+        return (self.neighbor_distances_[:, nearest], indices) if return_distance else indices
 
     def predict(self, X: Any) -> np.ndarray:
         """Infer the target genes.
@@ -208,10 +209,13 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
     def _distances(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Distances of targets and landmarks, shape (n_targets, n_landmarks)."""
         if self.metric == "correlation":
-            x_mean, x_scale = gene_statistics(X)
-            y_mean, y_scale = gene_statistics(y)
-            products, _, _ = gene_products(X, y, (x_mean, _nonzero(x_scale)), (y_mean, _nonzero(y_scale)))
-            return np.clip(1.0 - products / len(X), 0.0, 2.0)
+            (x_mean, x_deviation), (y_mean, y_deviation) = gene_statistics(X), gene_statistics(y)
+            squares = squared_distances(X, y, (x_mean, _nonzero(x_deviation)), (y_mean, _nonzero(y_deviation)))
+            # Between genes of mean 0 and variance 1, the mean squared difference is 2 - 2 r.
+            distances = squares / (2 * len(X))
+            distances[y_deviation == 0] = 1.0
+            distances[:, x_deviation == 0] = 1.0
+            return distances
         if self.standardize:
             x_scaling, y_scaling = (self.landmark_mean_, self.landmark_scale_), (self.target_mean_, self.target_scale_)
         else:
@@ -219,18 +223,32 @@ class KNNGeneRegressor(RegressorMixin, BaseEstimator):
             # exact.
             shift = np.rint(np.mean(X[:100]))
             x_scaling, y_scaling = ((np.full(n_genes, shift), np.ones(n_genes)) for n_genes in (X.shape[1], y.shape[1]))
-        products, x_squares, y_squares = gene_products(X, y, x_scaling, y_scaling)
-        return np.sqrt(np.maximum(y_squares[:, None] + x_squares - 2.0 * products, 0.0))
+        return np.sqrt(squared_distances(X, y, x_scaling, y_scaling))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "neighbors_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
         # A mean of other genes' values promises no R^2.
         tags.regressor_tags.poor_score = True
         return tags
+
+
+def squared_distances(X: np.ndarray, y: np.ndarray, x_scaling: Scaling, y_scaling: Scaling) -> np.ndarray:
+    """Squared Euclidean distances of scaled targets and landmarks, shape (n_targets, n_landmarks), in float64."""
+    products, x_squares, y_squares = gene_products(X, y, x_scaling, y_scaling)
+    sizes = y_squares[:, None] + x_squares
+    squares = sizes - 2.0 * products
+    # Where genes nearly coincide the difference has lost its digits to cancellation: these few are computed directly.
+    targets, landmarks = np.nonzero(squares < np.sqrt(np.finfo(np.result_type(X, y)).eps) * sizes)
+    block_pairs = max(1, FIT_BLOCK_BYTES // (8 * len(X)))
+    for start in range(0, len(targets), block_pairs):
+        target, landmark = targets[start : start + block_pairs], landmarks[start : start + block_pairs]
+        x = standardized(X[:, landmark].astype(np.float64), *(numbers[landmark] for numbers in x_scaling))
+        x -= standardized(y[:, target].astype(np.float64), *(numbers[target] for numbers in y_scaling))
+        squares[target, landmark] = np.einsum("ij,ij->j", x, x)
+    return squares
 
 
 def gene_products(

@@ -44,7 +44,7 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
     reference_quantiles_ : ndarray of shape (n_quantiles,)
         The reference, ascending, float64.
     n_samples_seen_ : int
-        Profiles that the reference was learned from, over all calls of `partial_fit`.
+        Profiles that the reference was learned from, over all calls of `partial_fit`; 0 if it was given.
     n_features_in_ : int
         Number of genes.
     feature_names_in_ : ndarray of str
@@ -63,7 +63,7 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
 
     *Another platform*, with other genes or another tie rule, is a normalizer of its own with this one's reference.
 
-    *Memory*: input, output and a few rows. Float32 stays float32.
+    *Memory*: input, output and a few rows (and a copy of a DataFrame that is stored by columns). Float32 stays float32.
 
     References
     ----------
@@ -98,6 +98,9 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
         "ties": [StrOptions({"floor", "dense", "interpolate", "mean"})],
         "reference": ["array-like", None],
     }
+
+    n_samples_seen_: int
+    _quantile_sums: np.ndarray
 
     def __init__(self, *, ties: str = "floor", reference: Any = None):
         self.ties = ties
@@ -151,8 +154,10 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
             The reference's values in the order of each profile; float32 if `X` is, else float64.
         """
         check_is_fitted(self)
-        array = _validation.validated_profiles(self, X, reset=False, allow_missing=True)
-        normalized = np.full(array.shape, np.nan, dtype=array.dtype)
+        self._validate_params()
+        array = _validation.validated_profiles(self, X, reset=False, dtype="numeric", allow_missing=True)
+        dtype = np.float32 if array.dtype == np.float32 else np.float64
+        normalized = np.full(array.shape, np.nan, dtype=dtype)
         for profile, result in zip(array, normalized, strict=True):
             order = np.argsort(profile)  # missing values come last
             order = order[: np.count_nonzero(~np.isnan(profile))]
@@ -164,19 +169,17 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
     def _learn(self, X: Any, *, start_anew: bool) -> QuantileJointNormalizer:
         self._validate_params()
         given = None if self.reference is None else checked_reference(self.reference)
-        array = _validation.validated_profiles(self, X, reset=start_anew, allow_missing=True)
+        array = _validation.validated_profiles(self, X, reset=start_anew, dtype="numeric", allow_missing=True)
+        n_samples_seen, sums = 0, np.zeros(array.shape[1])
+        if not start_anew:
+            n_samples_seen, sums = self.n_samples_seen_, self._quantile_sums.copy()
         if given is None:
             require_values(array)
-        if start_anew:
-            self.n_samples_seen_ = 0
-            self._quantile_sums = np.zeros(array.shape[1])
-        self.n_samples_seen_ += len(array)
-        if given is not None:
-            self.reference_quantiles_ = given
-            return self
-        for profile in array:
-            self._quantile_sums += full_length_quantiles(profile)
-        self.reference_quantiles_ = self._quantile_sums / self.n_samples_seen_
+            n_samples_seen += len(array)
+            for profile in array:
+                sums += full_length_quantiles(profile)
+        self.n_samples_seen_, self._quantile_sums = n_samples_seen, sums
+        self.reference_quantiles_ = sums / n_samples_seen if given is None else given
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -219,7 +222,7 @@ def reference_at(rank: np.ndarray, n_values: int, reference: np.ndarray) -> np.n
 
 def full_length_quantiles(profile: np.ndarray) -> np.ndarray:
     """The sorted values of a profile, stretched over its length where some are missing."""
-    values = profile[~np.isnan(profile)]
+    values = profile[~np.isnan(profile)].astype(np.float64, copy=False)
     values.sort()
     if len(values) == len(profile):
         return values

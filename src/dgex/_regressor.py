@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils import Tags, _safe_indexing
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
+from dgex._base import GeneRegressorMixin
 from dgex._network import ACTIVATIONS, Layer
 from dgex._prediction import predict
 from dgex._programs import LOSSES
@@ -24,7 +24,7 @@ from dgex._sharding import select_devices
 from dgex._training import EarlyStopping
 
 
-class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
+class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     """Infer target genes from landmark genes with the multilayer perceptron of D-GEX.
 
     One network maps the expression of all landmark genes to that of all target genes. The defaults are the method of
@@ -68,8 +68,9 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
     max_iter : int, default=200
         Epochs of one call of `fit`.
     standardize : bool, default=True
-        Subtract the mean of each gene and divide by its standard deviation plus 1e-3, both over the training profiles,
-        on the way in, and the reverse on the way out. Predictions are then in the units of `y`, whatever these are.
+        Subtract the mean of each gene and divide by its standard deviation plus 1e-3 (the paper's, for logarithms; a
+        constant gene by 1), both over the training profiles, on the way in, and the reverse on the way out. Predictions
+        are then in the units of `y`. Data that vary by less than about 0.01 should be scaled up first.
     validation_fraction : float, default=0.1
         Fraction of the profiles that `fit` holds out to select the epoch on when it is given no validation data; 0
         turns selection off and keeps the weights of the last epoch.
@@ -83,8 +84,8 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
     tol : float, default=1e-4
         Smallest fall of the validation error that early stopping counts as progress.
     warm_start : bool, default=False
-        Whether `fit` goes on where the last one stopped, with its weights, momentum, learning rate, standardization and
-        best epochs, for `max_iter` more epochs.
+        Whether `fit` goes on where the last one stopped, with its weights, momentum, learning rate (unless
+        `learning_rate_init` has changed), standardization and best epochs, for `max_iter` more epochs.
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the profiles held out, their order in every epoch, and dropout.
     verbose : bool or int, default=False
@@ -366,27 +367,6 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         y = predict(self._config.network, select_devices(self.devices), parameters, learned_scaling(self), X_array)
         return y[:, 0] if self._y_is_vector else y
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Coefficient of determination, averaged over targets.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_profiles, n_landmarks)
-            Expression of the landmark genes.
-        y : array-like of shape (n_profiles, n_targets) or (n_profiles,)
-            Measured expression of the target genes.
-        sample_weight : array-like of shape (n_profiles,), default=None
-            Weights of the profiles.
-
-        Returns
-        -------
-        score : float
-            R^2 of the predictions.
-        """
-        check_is_fitted(self)
-        _validation.validated_targets(self, y, "y", reset=False)
-        return super().score(X, y, sample_weight)
-
     def best_model(self, validation_set: int = 0) -> DGEXRegressor:
         """The model of the epoch that was best on a given validation set, without training again.
 
@@ -401,13 +381,13 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
             A copy whose `coefs_`, `intercepts_`, `best_epoch_` and `best_score_` are those of that epoch.
         """
         check_is_fitted(self)
-        if not 0 <= validation_set < len(self._run.best):
+        if validation_set not in range(len(self._run.best)):
             raise ValueError(
-                f"Got validation_set={validation_set}, but the model was selected on {len(self._run.best)} validation "
-                "sets, numbered from 0. Pass them to fit as tuples X_val=(...), y_val=(...)."
+                f"Got validation_set={validation_set!r}, but the model was selected on {len(self._run.best)} "
+                "validation sets, numbered from 0. Pass them to fit as tuples X_val=(...), y_val=(...)."
             )
         model = copy.copy(self)
-        for name, value in selected_attributes(self._run, validation_set).items():
+        for name, value in selected_attributes(self._run, int(validation_set)).items():
             setattr(model, name, value)
         return model
 
@@ -415,11 +395,11 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         self, X: Any, y: Any, X_val: Any, y_val: Any, *, going_on: bool, validation_fraction: float
     ) -> Session:
         """Check the data and put it, with a new run or that of before, onto the devices."""
-        profiles = _validation.validated_training_data(self, X, y, reset=not going_on)
+        min_profiles = 1 if going_on and validation_fraction == 0 else 2
+        profiles = _validation.validated_training_data(self, X, y, reset=not going_on, min_profiles=min_profiles)
+        for array, name in zip(profiles, ("X", "y"), strict=True):
+            _validation.require_single_precision(array, name)
         sets = _validation.validated_sets(self, X_val, y_val)
-        for X_array, y_array in (profiles, *sets):
-            _validation.require_single_precision(X_array, "X")
-            _validation.require_single_precision(y_array, "y")
         if not going_on:
             _validation.warn_of_measured_targets(self, *profiles)
         return open_session(self, profiles, sets, going_on=going_on, validation_fraction=validation_fraction)
@@ -432,17 +412,10 @@ class DGEXRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         for name, value in session.fitted_attributes().items():
             setattr(self, name, value)
         if run.interrupted:
-            warnings.warn(
+            _validation.warn_user(
                 f"Training was interrupted in epoch {run.epoch + 1}; the model of epoch {self.best_epoch_} is kept. "
-                "To go on from where it stopped, fit again with warm_start=True.",
-                UserWarning,
-                stacklevel=3,
+                "To go on from where it stopped, fit again with warm_start=True."
             )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "coefs_")
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags

@@ -27,6 +27,7 @@ from dgex._training import (
     ProfileSet,
     TrainingData,
     TrainingRun,
+    fingerprint,
     hold_out,
     monitored,
     start_run,
@@ -48,6 +49,7 @@ class Session:
     rates: Rates
     scaling: Scaling
     run: TrainingRun
+    settings: dict[str, Any]  # parameters of the estimator that a later call has to compare with its own
 
     def train(self, n_epochs: int, patience: EarlyStopping | None, observer: EpochObserver) -> None:
         """Move the run on by up to so many epochs."""
@@ -59,6 +61,7 @@ class Session:
         return {
             "_config": self.config,
             "_run": run,
+            "_settings": self.settings,
             "landmark_mean_": self.scaling.x_mean,
             "landmark_scale_": self.scaling.x_scale,
             "target_mean_": self.scaling.y_mean,
@@ -94,16 +97,25 @@ def open_session(
     layout = select_devices(model.devices)
     config = train_config(model, X, y)
     learning_rate = initial_learning_rate(model)
+    settings = {name: getattr(model, name) for name in ("learning_rate_init", "standardize")}
     if going_on:
-        require_same_network(model._config, config)
+        require_same_network(model, config)
         run = to_devices(model._run, config, layout)
         run.decay = replace(run.decay, factor=float(model.learning_rate_decay), minimum=float(model.learning_rate_min))
+        if settings["learning_rate_init"] != model._settings["learning_rate_init"]:
+            run.decay = replace(run.decay, learning_rate=learning_rate)
     else:
         seed = int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
         decay = LearningRateDecay(learning_rate, float(model.learning_rate_decay), float(model.learning_rate_min))
         run = start_run(config, layout, seed, decay)
 
-    rows, held_out = hold_out(len(X), 0.0 if validation_sets else validation_fraction, run.seed)
+    fraction = 0.0 if validation_sets else validation_fraction
+    rows, held_out = hold_out(len(X), fraction, run.seed)
+    if len(rows) < 2 and not going_on:
+        raise ValueError(
+            f"Got {len(X)} profiles, of which validation_fraction={fraction:g} holds out {len(held_out)} and leaves "
+            f"{len(rows)}, but expected at least 2 to train on. Pass more profiles, or lower validation_fraction."
+        )
     scaling = learned_scaling(model) if going_on else training_scaling(X, y, rows, model.standardize)
     X_stored, y_stored = layout.place_landmarks(X), layout.place_targets(y)
     validation = [ProfileSet(X_stored, y_stored, held_out)] if len(held_out) else []
@@ -115,15 +127,16 @@ def open_session(
         monitor=ProfileSet(X_stored, y_stored, monitored(rows, model.monitor_size, run.seed)),
         validation=tuple(validation),
         scaling=place_scaling(scaling, layout),
+        fingerprint=fingerprint(X, y, rows),
     )
-    return Session(config, layout, data, training_rates(model, config, learning_rate), scaling, run)
+    return Session(config, layout, data, training_rates(model, config, learning_rate), scaling, run, settings)
 
 
 def train_config(model: Any, X: np.ndarray, y: np.ndarray) -> TrainConfig:
     """What of an estimator's parameters selects the compiled program."""
     sizes = model.hidden_layer_sizes
     sizes = (sizes,) if np.ndim(sizes) == 0 else tuple(sizes)
-    if not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
+    if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 1 for size in sizes):
         raise ValueError(f"Got hidden_layer_sizes={sizes}, but expected whole numbers of at least 1, one per layer.")
     network = NetworkConfig(X.shape[1], tuple(map(int, sizes)), y.shape[1], model.activation, model.compute_dtype)
     batch_size = min(int(model.batch_size), stored_rows(X))
@@ -176,9 +189,11 @@ def learned_scaling(model: Any) -> Scaling:
     return Scaling(model.landmark_mean_, model.landmark_scale_, model.target_mean_, model.target_scale_)
 
 
-def require_same_network(trained: TrainConfig, asked: TrainConfig) -> None:
+def require_same_network(model: Any, asked: TrainConfig) -> None:
     """Raise unless training can go on with the parameters asked for."""
+    trained: TrainConfig = model._config
     for name, before, now in (
+        ("standardize", model._settings["standardize"], model.standardize),
         ("hidden_layer_sizes", trained.network.hidden_layer_sizes, asked.network.hidden_layer_sizes),
         ("activation", trained.network.activation, asked.network.activation),
         ("solver", trained.solver, asked.solver),

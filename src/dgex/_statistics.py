@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# The paper divides by the standard deviation plus this number, so that a constant gene stays constant.
+# The paper divides by the standard deviation plus this number.
 SCALE_OFFSET = 1e-3
 
 # A relative spread below this is the rounding of the mean, not variation.
@@ -56,13 +56,17 @@ def gene_statistics(X: np.ndarray, rows: np.ndarray | None = None) -> tuple[np.n
 def gene_scaling(
     X: np.ndarray, rows: np.ndarray | None = None, *, standardize: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of every gene and its standard deviation + 1e-3, as in the paper; zeros and ones if not to standardize."""
+    """Mean of every gene and its standard deviation + 1e-3, as in the paper; zeros and ones if not to standardize.
+
+    The scale of a constant gene is 1, as in scikit-learn: should it vary after all in other profiles, dividing by 1e-3
+    would make it larger than all other genes together.
+    """
     if not standardize:
         return np.zeros(X.shape[1]), np.ones(X.shape[1])
     mean, deviation = gene_statistics(X, rows)
-    return mean, deviation + SCALE_OFFSET
+    return mean, np.where(deviation > 0, deviation + SCALE_OFFSET, 1.0)
 
 
 def standardized(X: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """(X - mean) / scale in the type of `X`."""
+    """(X - mean) / scale of floats, in their type."""
     return (X - mean.astype(X.dtype)) / scale.astype(X.dtype)

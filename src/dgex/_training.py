@@ -12,6 +12,7 @@ import math
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -67,6 +68,7 @@ class TrainingData:
     monitor: ProfileSet  # some of the training profiles, on which the training error is watched
     validation: tuple[ProfileSet, ...]
     scaling: Scaling
+    fingerprint: int  # of the training profiles
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class TrainingRun:
     epoch: int = 0  # epochs finished
     step: int = 0  # mini-batches done of the epoch under way
     epoch_loss: float = 0.0  # their loss, summed over profiles
-    batches: tuple[int, int] = (0, 0)  # profiles and batch size that `step` counts in
+    batches: tuple[int, ...] = ()  # profiles, their fingerprint and the batch size that `step` counts in
     history: list[dict[str, float]] = field(default_factory=list)
     interrupted: bool = False
 
@@ -169,7 +171,7 @@ def resume(run: TrainingRun, config: TrainConfig, layout: Layout, data: Training
     """
     run.interrupted = False
     run.best = rescored(run.best, config.network, layout, data)
-    batches = len(data.training.rows), config.batch_size
+    batches = len(data.training.rows), data.fingerprint, config.batch_size
     if run.batches != batches:
         # An epoch that was interrupted on other data starts anew.
         run.batches, run.step, run.epoch_loss = batches, 0, 0.0
@@ -186,6 +188,11 @@ def train_epoch(run: TrainingRun, config: TrainConfig, layout: Layout, data: Tra
     training_error = mean_absolute_error(config.network, layout, parameters, data.monitor, data.scaling)
     require_finite(training_error, run)
     errors = [mean_absolute_error(config.network, layout, parameters, s, data.scaling) for s in data.validation]
+    if not np.isfinite(errors).all():
+        raise ValueError(
+            f"The errors on the validation sets are {errors}, but expected finite numbers. Are their values in the "
+            "units of training?"
+        )
 
     with deferred_keyboard_interrupt():
         run.history.append(
@@ -344,6 +351,12 @@ def hold_out(n_profiles: int, fraction: float, seed: int) -> tuple[np.ndarray, n
     n_held_out = min(max(1, round(fraction * n_profiles)), n_profiles - 1)
     order = generator(seed, HOLD_OUT).permutation(n_profiles)
     return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+def fingerprint(X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> int:
+    """A number that other training profiles are unlikely to share, from a few of them."""
+    few = rows[np.linspace(0, len(rows) - 1, min(len(rows), 8)).astype(np.intp)]
+    return zlib.crc32(np.ascontiguousarray(X[few]).tobytes() + np.ascontiguousarray(y[few]).tobytes())
 
 
 def monitored(rows: np.ndarray, size: int, seed: int) -> np.ndarray:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from itertools import takewhile
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, validate_data
+
+from dgex._frames import column_names, frame_values, holds_dates, text_columns
 
 # Names or genes that a message lists before it goes on to count.
 N_LISTED = 5
@@ -17,20 +21,15 @@ N_LISTED = 5
 # Floats of these types are taken as they are; everything else becomes float64.
 FLOAT_TYPES = (np.float64, np.float32)
 
+# A warning is reported at the first line that called these.
+LIBRARIES = ("dgex", "sklearn")
+
 
 def listed(names: Iterable[Any]) -> str:
     """The first five names and how many more there are."""
     names = [str(name) for name in names]
     rest = f" and {len(names) - N_LISTED} more" if len(names) > N_LISTED else ""
     return ", ".join(names[:N_LISTED]) + rest
-
-
-def column_names(data: Any) -> np.ndarray | None:
-    """The names of a DataFrame's columns, None for anything else (or for columns that are only numbered)."""
-    names = getattr(data, "columns", None)
-    if names is None or not all(isinstance(name, str) for name in names):
-        return None
-    return np.asarray(names, dtype=object)
 
 
 def require_unique(names: Sequence[Any] | np.ndarray | None, what: str) -> None:
@@ -69,7 +68,16 @@ def all_or_nothing(method: Method) -> Method:
     return cast(Method, guarded)
 
 
-def validated_training_data(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+def warn_user(message: str) -> None:
+    """Warn, at the line of the user's that called the library."""
+    frames = inspect.stack(context=0)[1:]
+    inside = takewhile(lambda frame: frame.frame.f_globals.get("__name__", "").partition(".")[0] in LIBRARIES, frames)
+    warnings.warn(message, UserWarning, stacklevel=2 + len(list(inside)))
+
+
+def validated_training_data(
+    estimator: Any, X: Any, y: Any, *, reset: bool, min_profiles: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks and targets as two-dimensional float arrays, uncopied if they are floats already.
 
     Records `n_features_in_`, `feature_names_in_`, `n_outputs_`, `target_names_` and whether `y` is a vector on the
@@ -80,42 +88,44 @@ def validated_training_data(estimator: Any, X: Any, y: Any, *, reset: bool) -> t
             f"{type(estimator).__name__} requires y to be passed, but the target y is None. Pass the expression of the "
             "target genes, shape (n_profiles, n_targets)."
         )
-    require_unique(column_names(y), "target gene")
-    X_array = validated_profiles(estimator, X, reset=reset, ensure_min_samples=2)
+    X_array = validated_profiles(estimator, X, reset=reset, ensure_min_samples=min_profiles)
     y_array = validated_targets(estimator, y, "y", reset=reset)
     check_consistent_length(X_array, y_array)
     return X_array, y_array
 
 
 def validated_profiles(
-    estimator: Any, X: Any, *, reset: bool, ensure_min_samples: int = 1, allow_missing: bool = False
+    estimator: Any,
+    X: Any,
+    name: str = "X",
+    *,
+    reset: bool,
+    dtype: Any = FLOAT_TYPES,
+    ensure_min_samples: int = 1,
+    allow_missing: bool = False,
 ) -> np.ndarray:
-    """Profiles as a two-dimensional float array; names, order and number of genes are recorded or checked."""
+    """Profiles as a two-dimensional array; names, order and number of genes are recorded or checked."""
     if reset:
         require_unique(column_names(X), "gene")
+    array = _numbers(
+        X, name, estimator, dtype=dtype, ensure_min_samples=ensure_min_samples, allow_missing=allow_missing
+    )
     try:
-        array: np.ndarray = validate_data(
-            estimator,
-            X,
-            reset=reset,
-            dtype=FLOAT_TYPES,
-            ensure_min_samples=ensure_min_samples,
-            ensure_all_finite="allow-nan" if allow_missing else True,
-        )
+        validate_data(estimator, X if column_names(X) is not None else array, reset=reset, skip_check_array=True)
     except ValueError as error:
-        expected = None if reset else getattr(estimator, "feature_names_in_", None)
-        raise ValueError(f"{error}{_advice(error, X, 'X', expected)}") from None
+        message = str(error)
+        if "feature names should match" in message:
+            message += _difference(estimator.feature_names_in_, np.asarray(list(X.columns), dtype=object), name)
+        raise ValueError(message if name == "X" else message.replace("X has", f"{name} has", 1)) from None
     return array
 
 
 def validated_targets(estimator: Any, y: Any, name: str, *, reset: bool) -> np.ndarray:
     """Targets as a two-dimensional float array; their number, names and order are recorded or checked."""
-    try:
-        array: np.ndarray = check_array(y, dtype=FLOAT_TYPES, ensure_2d=False, input_name=name, estimator=estimator)
-    except ValueError as error:
-        raise ValueError(f"{error}{_advice(error, y, name, None)}") from None
-    columns = array.reshape(-1, 1) if array.ndim == 1 else array
     names = column_names(y)
+    require_unique(names, "target gene")
+    array = _numbers(y, name, estimator, ensure_2d=False)
+    columns = array.reshape(-1, 1) if array.ndim == 1 else array
     if reset:
         estimator.n_outputs_ = columns.shape[1]
         estimator.target_names_ = names
@@ -129,6 +139,29 @@ def validated_targets(estimator: Any, y: Any, name: str, *, reset: bool) -> np.n
     if expected is not None and names is not None and not np.array_equal(expected, names):
         raise ValueError(f"The target genes of {name} are not those of training.{_difference(expected, names, name)}")
     return columns
+
+
+def _numbers(
+    data: Any, name: str, estimator: Any, *, dtype: Any = FLOAT_TYPES, allow_missing: bool = False, **checks: Any
+) -> np.ndarray:
+    """An array of finite numbers, by scikit-learn's checks and with its messages, and what they leave out."""
+    if data is None:
+        raise ValueError(f"Got {name}=None, but expected expression, an array of shape (n_profiles, n_genes).")
+    if holds_dates(data):
+        raise ValueError(f"Got dates in {name}, but expected expression values only. Drop those columns.")
+    finite = "allow-nan" if allow_missing else True
+    try:
+        array: np.ndarray = check_array(
+            frame_values(data), dtype=dtype, ensure_all_finite=finite, input_name=name, estimator=estimator, **checks
+        )
+    except ValueError as error:
+        message = str(error)
+        if "could not convert string" in message:
+            message += _text_advice(data, name)
+        elif "contains NaN" in message or "contains infinity" in message:
+            message = message.partition("\n")[0] + _finite_advice(data, name, allow_missing=allow_missing)
+        raise ValueError(message) from None
+    return array
 
 
 def require_single_precision(array: np.ndarray, name: str) -> None:
@@ -148,7 +181,7 @@ def validated_sets(estimator: Any, X_val: Any, y_val: Any) -> list[tuple[np.ndar
     if X_val is None or y_val is None:
         missing, given = ("X_val", "y_val") if X_val is None else ("y_val", "X_val")
         raise ValueError(f"Got {given} without {missing}. Pass both, or neither.")
-    if isinstance(X_val, list) and np.ndim(X_val[0]) == 2:
+    if isinstance(X_val, list) and X_val and np.ndim(X_val[0]) == 2:
         raise ValueError("Got X_val as a list of arrays, but expected an array, or a tuple of arrays for several sets.")
     X_sets = X_val if isinstance(X_val, tuple) else (X_val,)
     y_sets = y_val if isinstance(y_val, tuple) else (y_val,)
@@ -161,12 +194,18 @@ def validated_sets(estimator: Any, X_val: Any, y_val: Any) -> list[tuple[np.ndar
 
 
 def _validated_set(estimator: Any, X: Any, y: Any, index: int) -> tuple[np.ndarray, np.ndarray]:
-    for name, data in (("X_val", X), ("y_val", y)):
-        if _num_samples(data) == 0:
+    X_name, y_name = f"X_val (set {index})", f"y_val (set {index})"
+    for name, data in ((X_name, X), (y_name, y)):
+        if data is not None and _num_samples(data) == 0:
             raise ValueError(f"Validation set {index} is empty: {name} has 0 profiles, but expected at least 1.")
-    X_array = validated_profiles(estimator, X, reset=False)
-    y_array = validated_targets(estimator, y, f"y_val (set {index})", reset=False)
-    check_consistent_length(X_array, y_array)
+    X_array = validated_profiles(estimator, X, X_name, reset=False)
+    y_array = validated_targets(estimator, y, y_name, reset=False)
+    if len(X_array) != len(y_array):
+        raise ValueError(
+            f"Got {len(X_array)} profiles in {X_name} and {len(y_array)} in {y_name}, but expected as many in both."
+        )
+    require_single_precision(X_array, X_name)
+    require_single_precision(y_array, y_name)
     return X_array, y_array
 
 
@@ -185,11 +224,9 @@ def warn_of_measured_targets(estimator: Any, X: np.ndarray, y: np.ndarray) -> No
     indices = np.flatnonzero(measured)
     names = indices if estimator.target_names_ is None else estimator.target_names_[indices]
     which = "columns" if estimator.target_names_ is None else "genes"
-    warnings.warn(
+    warn_user(
         f"{len(indices)} of {y.shape[1]} targets are also landmarks ({which} {listed(names)}): they are inputs, not "
-        "inferences. Leave them out of accuracy figures, or out of y.",
-        UserWarning,
-        stacklevel=4,
+        "inferences. Leave them out of accuracy figures, or out of y."
     )
 
 
@@ -209,27 +246,22 @@ def first_equal_column(X: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.array([first_equal(target, head) for target, head in enumerate(heads_of_y)], dtype=np.intp)
 
 
-def _advice(error: ValueError, data: Any, name: str, expected: np.ndarray | None) -> str:
-    """What to add to a message of scikit-learn's: counts, names, and what to do."""
-    message = str(error)
-    if "feature names should match" in message and expected is not None:
-        return _difference(expected, np.asarray(list(data.columns), dtype=object), name)
-    if "could not convert string" in message:
-        return _text_advice(data, name)
-    if "contains NaN" in message or "contains infinity" in message:
-        return _finite_advice(data, name)
-    return ""
-
-
 def _difference(expected: np.ndarray, got: np.ndarray, name: str) -> str:
     """How two lists of genes differ, and what to do about it."""
-    missing = [gene for gene in expected if gene not in set(got)]
-    unknown = [gene for gene in got if gene not in set(expected)]
-    if not missing:
-        reason = (
-            f"{len(unknown)} unknown: {listed(unknown)}." if unknown else "The genes are the same, in another order."
+    known, present = set(expected), set(got)
+    missing = [gene for gene in expected if gene not in present]
+    unknown = [gene for gene in got if gene not in known]
+    if not missing and not unknown:
+        moved = [gene for gene, before in zip(got, expected, strict=True) if gene != before]
+        return (
+            f"\nThe genes are the same, in another order: {len(moved)} are not where they were ({listed(moved)}). "
+            f"Select the columns of training, in their order, before passing {name}."
         )
-        return f"\n{reason} Select the columns of training, in their order, before passing {name}."
+    if not missing:
+        return (
+            f"\n{len(unknown)} genes are unknown ({listed(unknown)}). Select the columns of training, in their order, "
+            f"before passing {name}."
+        )
     extra = f", {len(unknown)} unknown ({listed(unknown)})" if unknown else ""
     return (
         f"\n{len(missing)} of {len(expected)} genes are missing ({listed(missing)}){extra}. Pass all genes of "
@@ -238,25 +270,18 @@ def _difference(expected: np.ndarray, got: np.ndarray, name: str) -> str:
 
 
 def _text_advice(data: Any, name: str) -> str:
-    columns = column_names(data)
-    text = [] if columns is None else [column for column in columns if not _is_numeric(np.asarray(data[column]))]
+    text = text_columns(data)
     which = f" (text columns: {listed(text)})" if text else ""
     return f"\n{name} must hold expression values only{which}. Move identifiers into the index, or drop them."
 
 
-def _is_numeric(values: np.ndarray) -> bool:
-    try:
-        values.astype(np.float64)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _finite_advice(data: Any, name: str) -> str:
-    bad = ~np.isfinite(np.asarray(data, dtype=np.float64))
+def _finite_advice(data: Any, name: str, *, allow_missing: bool) -> str:
+    values = np.asarray(frame_values(data), dtype=np.float64)
+    bad = np.isinf(values) if allow_missing else ~np.isfinite(values)
     genes = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=0))
     names = column_names(data)
+    kind = "infinite; missing values must be NaN" if allow_missing else "NaN or infinite"
     return (
-        f"\n{int(bad.sum())} values in {len(genes)} genes of {name} are NaN or infinite "
+        f"\n{int(bad.sum())} values in {len(genes)} genes of {name} are {kind} "
         f"({listed(genes if names is None else names[genes])}). Impute them, or drop those genes or profiles."
     )

@@ -6,6 +6,7 @@ so that ``scale=model.target_scale_`` gives the standardized units of the tables
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from sklearn.metrics import make_scorer
 from sklearn.utils.validation import check_array
 
+from dgex._frames import column_names, frame_values
 from dgex._statistics import gene_statistics, standardized
 from dgex._table import ComparisonTable
 
@@ -60,6 +62,10 @@ def genewise_mae(y_true: Any, y_pred: Any, *, scale: np.ndarray | None = None) -
     array([0.75, 0.5 ])
     """
     y_true, y_pred = _checked_pair(y_true, y_pred)
+    if scale is not None and np.shape(scale) != (y_true.shape[1],):
+        raise ValueError(
+            f"Got a scale of shape {np.shape(scale)}, but expected one number for each of the {y_true.shape[1]} genes."
+        )
     total = np.zeros(y_true.shape[1])
     for rows in _row_blocks(y_true):
         total += np.abs(y_true[rows] - y_pred[rows]).sum(axis=0, dtype=np.float64)
@@ -103,7 +109,8 @@ def relative_improvement(error: float, baseline_error: float) -> float:
     Returns
     -------
     improvement : float
-        (baseline_error - error) / baseline_error; negative if the model is worse.
+        (baseline_error - error) / baseline_error; negative if the model is worse. Next to a baseline without any error,
+        0 for another without, else minus infinity.
 
     Examples
     --------
@@ -111,6 +118,8 @@ def relative_improvement(error: float, baseline_error: float) -> float:
     >>> round(relative_improvement(0.3204, 0.3784), 4)  # the paper's best network against linear regression
     0.1533
     """
+    if baseline_error == 0:
+        return 0.0 if error == 0 else -math.inf
     return (baseline_error - error) / baseline_error
 
 
@@ -249,6 +258,8 @@ def comparison_table(
     mean     0.8833  0.2167  0.0%         0.0%       nan
     network  0.2167  0.0167  75.5%        100.0%     0.991
     """
+    if not predictions:
+        raise ValueError("Got no predictions, but expected those of at least one model: {name: predictions}.")
     baseline = next(iter(predictions)) if baseline is None else baseline
     if baseline not in predictions:
         raise ValueError(f"Got baseline={baseline!r}, but expected one of {list(predictions)}.")
@@ -335,13 +346,16 @@ def _checked_pair(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
     """Measured and inferred expression as float arrays of one shape, profiles x genes."""
     pair = []
     for name, values in (("y_true", y_true), ("y_pred", y_pred)):
-        array = check_array(values, dtype=(np.float64, np.float32), ensure_2d=False, input_name=name)
+        array = check_array(frame_values(values), dtype=(np.float64, np.float32), ensure_2d=False, input_name=name)
         pair.append(array.reshape(-1, 1) if array.ndim == 1 else array)
     if pair[0].shape != pair[1].shape:
         raise ValueError(
             f"Got y_true of shape {pair[0].shape} and y_pred of shape {pair[1].shape}, but expected the same shape, "
             "profiles x genes."
         )
+    measured, inferred = column_names(y_true), column_names(y_pred)
+    if measured is not None and inferred is not None and not np.array_equal(measured, inferred):
+        raise ValueError("Got y_true and y_pred with different genes, or in another order. Select the same columns.")
     return pair[0], pair[1]
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.utils.validation import check_array
 
-from dgex._statistics import gene_scaling, standardized
-from dgex._validation import column_names, listed, require_unique
+from dgex import _statistics
+from dgex._frames import column_names, frame_values
+from dgex._validation import listed, require_unique
 
 __all__ = [
     "align_genes",
@@ -69,12 +70,17 @@ def collapse_probes(
     (array([[3., 1.],
            [5., 3.]]), array(['RFC2', 'DDR1'], dtype=object))
     """
-    X = check_array(X, dtype=FLOAT_TYPES, ensure_all_finite="allow-nan")
+    X = check_array(frame_values(X), dtype=FLOAT_TYPES, ensure_all_finite="allow-nan")
     require_unique(probes, "probe")
     if X.shape[1] != len(probes):
         raise ValueError(f"Got {X.shape[1]} columns and {len(probes)} probe names, but expected one name per column.")
     if missing not in ("raise", "ignore"):
         raise ValueError(f"Got missing={missing!r}, but expected 'raise' or 'ignore'.")
+    as_text = [gene for gene, members in genes.items() if isinstance(members, str)]
+    if as_text:
+        raise ValueError(
+            f"Got text for the probes of {listed(as_text)}, but expected lists of probes: {{gene: [probe]}}."
+        )
     position = {probe: index for index, probe in enumerate(probes)}
     unknown = [probe for members in genes.values() for probe in members if probe not in position]
     if unknown and missing == "raise":
@@ -140,7 +146,7 @@ def find_near_duplicates(
     >>> find_near_duplicates([[0.0, 0.0], [3.0, 0.0], [0.1, 0.2]], method="exact")
     array([False, False,  True])
     """
-    X = check_array(X, dtype=FLOAT_TYPES)
+    X = check_array(frame_values(X), dtype=FLOAT_TYPES)
     if method not in ("kmeans", "exact"):
         raise ValueError(f"Got method={method!r}, but expected 'kmeans' or 'exact'.")
     if method == "exact":
@@ -175,6 +181,8 @@ def strip_version(genes: Sequence[str] | np.ndarray) -> np.ndarray:
     >>> strip_version(["ENSG00000141510.16", "ENSG00000002586.20_PAR_Y", "TP53"])
     array(['ENSG00000141510', 'ENSG00000002586_PAR_Y', 'TP53'], dtype=object)
     """
+    if isinstance(genes, str):
+        raise ValueError(f"Got the text {genes!r}, but expected a sequence of identifiers: [{genes!r}].")
     pattern = re.compile(r"^(ENS[A-Z]*\d+)\.\d+")
     return np.array([pattern.sub(r"\1", str(gene)) for gene in genes], dtype=object)
 
@@ -237,7 +245,7 @@ def align_genes(X: Any, to: Sequence[str] | np.ndarray, *, genes: Any = None, mi
     names = column_names(X) if genes is None else np.asarray(genes, dtype=object)
     if names is None:
         raise ValueError("Got an array without gene names. Pass genes=..., the names of its columns, or a DataFrame.")
-    values = check_array(X, dtype=FLOAT_TYPES, ensure_all_finite="allow-nan")
+    values = check_array(frame_values(X), dtype=FLOAT_TYPES, ensure_all_finite="allow-nan")
     if values.shape[1] != len(names):
         raise ValueError(
             f"Got {values.shape[1]} columns and {len(names)} gene names, but expected one name per column."
@@ -246,6 +254,13 @@ def align_genes(X: Any, to: Sequence[str] | np.ndarray, *, genes: Any = None, mi
         raise ValueError(f"Got missing={missing!r}, but expected 'raise' or 'nan'.")
     require_unique(to, "wanted gene")
     position = _positions(names, to)
+    found, count = np.unique(position[position >= 0], return_counts=True)
+    shared = names[found[count > 1]]
+    if len(shared):
+        raise ValueError(
+            f"{len(shared)} columns are wanted for several genes ({listed(shared)}), which differ by their version "
+            "alone. Ask for each gene once."
+        )
     absent = [gene for gene, column in zip(to, position, strict=True) if column < 0]
     if absent and missing == "raise":
         raise ValueError(
@@ -255,6 +270,60 @@ def align_genes(X: Any, to: Sequence[str] | np.ndarray, *, genes: Any = None, mi
     aligned = values[:, position]
     aligned[:, position < 0] = np.nan
     return type(X)(aligned, index=X.index, columns=list(to)) if hasattr(X, "iloc") else aligned
+
+
+def gene_scaling(X: Any) -> tuple[np.ndarray, np.ndarray]:
+    """What the paper standardizes each gene by: its mean and its standard deviation + 1e-3.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_profiles, n_genes)
+        Expression profiles, usually log2.
+
+    Returns
+    -------
+    mean, scale : ndarray of shape (n_genes,)
+        In float64. The standard deviation is the population's; the scale of a constant gene is 1.
+
+    Examples
+    --------
+    >>> from dgex.preprocessing import gene_scaling
+    >>> gene_scaling([[1.0, 5.0], [3.0, 5.0]])
+    (array([2., 5.]), array([1.001, 1.   ]))
+    """
+    return _statistics.gene_scaling(check_array(frame_values(X), dtype=FLOAT_TYPES))
+
+
+def standardized(X: Any, mean: Any, scale: Any) -> np.ndarray:
+    """Standardize profiles by given statistics, such as those of the training profiles.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_profiles, n_genes)
+        Expression profiles.
+    mean, scale : array-like of shape (n_genes,)
+        Statistics from :func:`gene_scaling`.
+
+    Returns
+    -------
+    Z : ndarray of shape (n_profiles, n_genes)
+        (X - mean) / scale; float32 if `X` is, else float64.
+
+    Examples
+    --------
+    >>> from dgex.preprocessing import gene_scaling, standardized
+    >>> train, new = [[1.0, 5.0], [3.0, 5.0]], [[2, 6]]
+    >>> standardized(new, *gene_scaling(train))
+    array([[0., 1.]])
+    """
+    X = check_array(frame_values(X), dtype=FLOAT_TYPES)
+    mean, scale = np.asarray(mean), np.asarray(scale)
+    if mean.shape != (X.shape[1],) or scale.shape != mean.shape:
+        raise ValueError(
+            f"Got a mean and a scale of shapes {mean.shape} and {scale.shape}, but expected one number for each of the "
+            f"{X.shape[1]} genes of X."
+        )
+    return _statistics.standardized(X, mean, scale)
 
 
 def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.ndarray:
@@ -270,7 +339,8 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
     Returns
     -------
     Z : ndarray of shape (n_profiles, n_genes)
-        (x - mean) / (standard deviation + 1e-3) with the statistics of the profile's platform, in the type of `X`.
+        (x - mean) / (standard deviation + 1e-3) with the statistics of the profile's platform, in the type of `X`. A
+        gene that is constant on a platform becomes zero there.
 
     Examples
     --------
@@ -281,7 +351,7 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
            [-1.   ],
            [ 1.   ]])
     """
-    X = check_array(X, dtype=FLOAT_TYPES)
+    X = check_array(frame_values(X), dtype=FLOAT_TYPES)
     platforms = np.asarray(platforms)
     if platforms.shape != (len(X),):
         raise ValueError(
@@ -290,7 +360,7 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
     Z = np.empty_like(X)
     for platform in np.unique(platforms):
         rows = np.flatnonzero(platforms == platform)
-        Z[rows] = standardized(X[rows], *gene_scaling(X, rows))
+        Z[rows] = _statistics.standardized(X[rows], *_statistics.gene_scaling(X, rows))
     return Z
 
 

@@ -80,7 +80,7 @@ def training(devices, network, batch_size=16, solver="sgd", dropout=True):
     profiles = _training.ProfileSet(layout.place_landmarks(X), layout.place_targets(y), rows)
     ones = [np.ones(n) for n in (network.n_inputs, network.n_outputs)]
     scaling = place_scaling(Scaling(8 * ones[0], 2 * ones[0], 0 * ones[1], ones[1]), layout)
-    data = _training.TrainingData(profiles, profiles, (), scaling)
+    data = _training.TrainingData(profiles, profiles, (), scaling, fingerprint=0)
     rates = AT_REST._replace(
         momentum=0.5, beta_1=0.9, beta_2=0.999, epsilon=1e-8, layer_rates=(Layer(1.0, 1.0),) * len(network.layer_shapes)
     )

@@ -1,0 +1,41 @@
+"""What the regressors have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from dgex import _validation
+
+
+class GeneRegressorMixin(RegressorMixin):
+    """A regressor from landmark genes to target genes whose names it knows."""
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Coefficient of determination, averaged over targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_profiles, n_landmarks)
+            Expression of the landmark genes.
+        y : array-like of shape (n_profiles, n_targets) or (n_profiles,)
+            Measured expression of the target genes, in the order of training.
+        sample_weight : array-like of shape (n_profiles,), default=None
+            Weights of the profiles.
+
+        Returns
+        -------
+        score : float
+            R^2 of the predictions.
+        """
+        check_is_fitted(self)
+        _validation.validated_targets(self, y, "y", reset=False)
+        return float(super().score(X, y, sample_weight))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

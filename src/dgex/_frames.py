@@ -1,0 +1,66 @@
+"""DataFrames of pandas and polars: their column names and their values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def column_names(data: Any) -> np.ndarray | None:
+    """The names of a DataFrame's columns, None for anything else (or for columns that are only numbered)."""
+    names = getattr(data, "columns", None)
+    if names is None or not any(isinstance(name, str) for name in names):
+        return None
+    other = [name for name in names if not isinstance(name, str)]
+    if other:
+        raise TypeError(
+            f"Got {len(other)} column names that are not text, such as {other[0]!r}, among others that are. Make all "
+            "names text: data.columns = data.columns.astype(str)."
+        )
+    return np.asarray(names, dtype=object)
+
+
+def frame_values(data: Any) -> Any:
+    """The values of a DataFrame or Series as an array, with missing ones as NaN and float32 kept; or `data` itself.
+
+    scikit-learn would make float64 of a frame of polars, or of nullable columns, whatever is in it.
+    """
+    if hasattr(data, "get_columns") or hasattr(data, "is_null"):  # polars
+        return data.to_numpy()
+    types = getattr(data, "dtypes", None)
+    if types is None:
+        return data
+    types = list(types) if hasattr(types, "__iter__") else [types]
+    plain = [getattr(dtype, "numpy_dtype", dtype) for dtype in types]
+    nullable = any(dtype is not of_numpy for dtype, of_numpy in zip(types, plain, strict=True))
+    if nullable and all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in plain):
+        dtype = np.float32 if all(dtype == np.float32 for dtype in plain) else np.float64
+        return data.to_numpy(dtype=dtype, na_value=np.nan)
+    return data
+
+
+def text_columns(data: Any) -> list[str]:
+    """The columns of a DataFrame that do not hold numbers."""
+    names = column_names(data)
+    return [] if names is None else [name for name in names if not _is_numeric(np.asarray(data[name]))]
+
+
+def holds_dates(data: Any) -> bool:
+    """Whether some values are dates or durations, which NumPy would take for numbers."""
+    types: Any = getattr(data, "dtypes", getattr(data, "dtype", None))
+    return any(_is_date(dtype) for dtype in (types if hasattr(types, "__iter__") else [types]))
+
+
+def _is_date(dtype: Any) -> bool:
+    if hasattr(dtype, "is_temporal"):  # polars
+        return bool(dtype.is_temporal())
+    return getattr(dtype, "kind", "") in ("m", "M")
+
+
+def _is_numeric(values: np.ndarray) -> bool:
+    try:
+        values.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
