@@ -28,6 +28,7 @@ LAYERS = {
     "datasets": 2,
     "metrics": 2,
     "preprocessing": 2,
+    "_profiles": 3,
     "_programs": 3,
     "_prediction": 4,
     "_training": 4,
@@ -38,7 +39,7 @@ LAYERS = {
     "recipes": 7,
 }
 # JAX and its libraries change often; they stay in these.
-ACCELERATED = {"_network", "_optimizer", "_sharding", "_programs", "_prediction", "_training"}
+ACCELERATED = {"_network", "_optimizer", "_sharding", "_profiles", "_programs", "_prediction", "_training"}
 
 
 def imported(module):

@@ -13,9 +13,10 @@ import pytest
 from dgex import _training
 from dgex._network import Layer, NetworkConfig, initial_parameters
 from dgex._optimizer import AT_REST, LearningRateDecay, OptimizerSettings, make_optimizer, paper_layer_rates
+from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, TrainState, place_scaling, step_program
 from dgex._sharding import Layout
-from dgex._training import BestEpoch, EarlyStopping, ProfileSet, TrainingData, TrainingDiverged, TrainingRun
+from dgex._training import BestEpoch, EarlyStopping, TrainingData, TrainingDiverged, TrainingRun
 
 
 def one_device():
@@ -373,11 +374,6 @@ def test_best_epochs_are_scored_again_on_other_validation_data():
         BestEpoch(),
         BestEpoch(),
     )
-
-
-def test_row_numbers_are_padded_to_whole_blocks():
-    padded = _training.padded_rows(np.array([5, 3, 1]), n_stored=10, block=4)
-    assert padded.tolist() == [5, 3, 1] + [0] * 9
 
 
 @pytest.mark.parametrize(

@@ -113,19 +113,22 @@ def initial_program(config: TrainConfig, layout: Layout) -> Callable[[jax.Array]
 def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[TrainState, jax.Array]]:
     """Runs the mini-batches start, ..., stop - 1 of an epoch; the state passed in is overwritten.
 
-    Returns the new state and the loss, summed over profiles. The last mini-batch of an epoch may be short: its missing
-    profiles have error zero and the sum over profiles is divided by the full batch size all the same, so that every
-    profile of an epoch weighs the same (and a batch of one profile does not make a step two hundred times too noisy).
+    Returns the new state and `total` plus the loss, summed over profiles. The last mini-batch of an epoch may be short:
+    its missing profiles have error zero and the sum over profiles is divided by the full batch size all the same, so
+    that every profile of an epoch weighs the same (and a batch of one profile does not make a step two hundred times
+    too noisy).
     """
     padded = config.padded_for(layout)
     loss_of = LOSSES[config.loss]
 
     def loop(
         state: TrainState,
+        total: jax.Array,
         X: jax.Array,
         y: jax.Array,
         scaling: Scaling,
         order: jax.Array,
+        offset: jax.Array,
         n_profiles: jax.Array,
         rates: Rates,
         key: jax.Array,
@@ -145,7 +148,7 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
 
         def step(index: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
             (parameters, optimizer_state), total = carry
-            rows, present = _block(order, index, config.batch_size, n_profiles)
+            rows, present = _block(order, index, offset, config.batch_size, n_profiles)
             loss, gradients = jax.value_and_grad(batch_loss)(
                 parameters,
                 (X[rows] - scaling.x_mean) / scaling.x_scale,
@@ -156,7 +159,7 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
             updates, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
             return TrainState(optax.apply_updates(parameters, updates), optimizer_state), total + loss * full_batch
 
-        return jax.lax.fori_loop(start, stop, step, (state, jnp.zeros((), jnp.float32)))
+        return jax.lax.fori_loop(start, stop, step, (state, jnp.asarray(total, jnp.float32)))
 
     shardings = layout.shardings(state_structure(padded))
     return jax.jit(loop, donate_argnums=0, out_shardings=(shardings, layout.replicated))
@@ -164,22 +167,30 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
 
 @lru_cache(maxsize=128)
 def error_program(config: NetworkConfig, layout: Layout) -> Callable[..., jax.Array]:
-    """Sums the absolute standardised errors of a set of profiles, without dropout; shape (n_targets,)."""
+    """Adds the absolute standardised errors of some blocks of profiles, without dropout, to a sum by target."""
     padded = config.padded_to(len(layout.devices))
 
     def total_error(
-        parameters: Parameters, X: jax.Array, y: jax.Array, scaling: Scaling, rows: jax.Array, n_profiles: jax.Array
+        total: jax.Array,
+        parameters: Parameters,
+        X: jax.Array,
+        y: jax.Array,
+        scaling: Scaling,
+        rows: jax.Array,
+        offset: jax.Array,
+        n_profiles: jax.Array,
+        start: jax.Array,
+        stop: jax.Array,
     ) -> jax.Array:
         module = network(padded, parameters)
 
         def add_block(index: jax.Array, total: jax.Array) -> jax.Array:
-            block, present = _block(rows, index, BLOCK_ROWS, n_profiles)
+            block, present = _block(rows, index, offset, BLOCK_ROWS, n_profiles)
             prediction = module((X[block] - scaling.x_mean) / scaling.x_scale)
             error = jnp.abs(prediction - (y[block] - scaling.y_mean) / scaling.y_scale)
             return total + jnp.sum(jnp.where(present, error, 0.0), axis=0)
 
-        n_blocks = (n_profiles + BLOCK_ROWS - 1) // BLOCK_ROWS
-        return jax.lax.fori_loop(0, n_blocks, add_block, jnp.zeros(padded.n_outputs, jnp.float32))
+        return jax.lax.fori_loop(start, stop, add_block, total)
 
     return jax.jit(total_error, out_shardings=layout.by_column(1))
 
@@ -196,8 +207,9 @@ def predict_program(config: NetworkConfig, layout: Layout) -> Callable[[Paramete
     return jax.jit(predict, out_shardings=layout.by_column(2))
 
 
-def _block(rows: jax.Array, index: jax.Array, size: int, n_profiles: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The `index`-th so many rows, and a column that says which of them exist."""
-    first = index * size
-    present = first + jnp.arange(size) < n_profiles
-    return jax.lax.dynamic_slice(rows, (first,), (size,)), present[:, None]
+def _block(
+    rows: jax.Array, index: jax.Array, offset: jax.Array, size: int, n_profiles: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The `index`-th so many of the rows, which begin with block `offset`, and a column: which of them exist."""
+    present = index * size + jnp.arange(size) < n_profiles
+    return jax.lax.dynamic_slice(rows, ((index - offset) * size,), (size,)), present[:, None]

@@ -95,6 +95,10 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     devices : int, sequence of int or None, default=None
         Devices to train and predict on: all that JAX sees (None), the first so many (int), or those with the given
         numbers. The units of every layer and the target genes are divided among them.
+    data_location : {"auto", "device", "host"}, default="auto"
+        Whether the profiles are kept on the devices in training, or stay on the host, memory maps among them, and are
+        streamed to the devices while these compute. The result is the same to the last bit. "auto" keeps them on the
+        devices if they fit, with room for the network; the logger "dgex" tells what it chose.
 
     Attributes
     ----------
@@ -201,6 +205,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         "verbose": ["verbose"],
         "compute_dtype": [StrOptions({"float32", "bfloat16"})],
         "devices": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+        "data_location": [StrOptions({"auto", "device", "host"})],
     }
 
     def __init__(
@@ -232,6 +237,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         verbose: bool | int = False,
         compute_dtype: str = "float32",
         devices: int | Sequence[int] | None = None,
+        data_location: str = "auto",
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -259,6 +265,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         self.verbose = verbose
         self.compute_dtype = compute_dtype
         self.devices = devices
+        self.data_location = data_location
 
     @with_callbacks
     @_validation.all_or_nothing

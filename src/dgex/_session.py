@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,13 +19,13 @@ from dgex._optimizer import (
     automatic_learning_rate,
     paper_layer_rates,
 )
+from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
-from dgex._sharding import Layout, select_devices, stored_rows
+from dgex._sharding import Layout, free_memory, select_devices, stored_rows
 from dgex._statistics import gene_scaling
 from dgex._training import (
     BestEpoch,
     EarlyStopping,
-    ProfileSet,
     TrainingData,
     TrainingRun,
     fingerprint,
@@ -37,6 +38,14 @@ from dgex._training import (
 )
 
 Arrays = tuple[np.ndarray, np.ndarray]
+
+logger = logging.getLogger("dgex")
+
+# Weights, their gradients, momentum, and the weights of the best epoch; "adamw" has one moment more.
+COPIES_OF_WEIGHTS = {"sgd": 4, "adamw": 5}
+
+# Share of the free memory that profiles and weights may take; the rest is for activations.
+USABLE_MEMORY = 0.8
 
 
 @dataclass
@@ -117,11 +126,11 @@ def open_session(
             f"{len(rows)}, but expected at least 2 to train on. Pass more profiles, or lower validation_fraction."
         )
     scaling = learned_scaling(model) if going_on else training_scaling(X, y, rows, model.standardize)
-    X_stored, y_stored = layout.place_landmarks(X), layout.place_targets(y)
+    resident = keep_on_devices(model.data_location, config, layout, [profiles, *validation_sets])
+    X_stored, y_stored = placed(profiles, layout, resident)
     validation = [ProfileSet(X_stored, y_stored, held_out)] if len(held_out) else []
-    for X_val, y_val in validation_sets:
-        stored = layout.place_landmarks(X_val), layout.place_targets(y_val)
-        validation.append(ProfileSet(*stored, np.arange(len(X_val))))
+    for arrays in validation_sets:
+        validation.append(ProfileSet(*placed(arrays, layout, resident), np.arange(len(arrays[0]))))
     data = TrainingData(
         training=ProfileSet(X_stored, y_stored, rows),
         monitor=ProfileSet(X_stored, y_stored, monitored(rows, model.monitor_size, run.seed)),
@@ -130,6 +139,32 @@ def open_session(
         fingerprint=fingerprint(X, y, rows),
     )
     return Session(config, layout, data, training_rates(model, config, learning_rate), scaling, run, settings)
+
+
+def keep_on_devices(location: str, config: TrainConfig, layout: Layout, sets: Sequence[Arrays]) -> bool:
+    """Whether the profiles are put onto the devices as a whole, as asked for or as there is room."""
+    n_devices = len(layout.devices)
+    of_profiles = sum(4 * (X.size + y.size // n_devices) for X, y in sets)
+    of_weights = 4 * config.network.n_parameters * COPIES_OF_WEIGHTS[config.solver] // n_devices
+    free = free_memory(layout)
+    resident = location == "device"
+    if location == "auto":
+        resident = free is None or of_profiles + of_weights <= USABLE_MEMORY * free
+    logger.info(
+        "Profiles %s: they take %.3g GB per device, weights %.3g GB, and %s is free (data_location=%r).",
+        "stay on the devices" if resident else "are streamed from the host",
+        of_profiles / 1e9,
+        of_weights / 1e9,
+        "an unknown amount" if free is None else f"{free / 1e9:.3g} GB",
+        location,
+    )
+    return resident
+
+
+def placed(arrays: Arrays, layout: Layout, resident: bool) -> tuple[Any, Any]:
+    """Landmarks and targets on the devices, or as they are on the host."""
+    X, y = arrays
+    return (layout.place_landmarks(X), layout.place_targets(y)) if resident else (X, y)
 
 
 def train_config(model: Any, X: np.ndarray, y: np.ndarray) -> TrainConfig:

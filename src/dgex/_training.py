@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ import numpy as np
 
 from dgex._network import NetworkConfig, Parameters
 from dgex._optimizer import LearningRateDecay
+from dgex._profiles import ProfileSet, pieces
 from dgex._programs import (
     BLOCK_ROWS,
     Rates,
@@ -50,14 +51,6 @@ ORDER, HOLD_OUT, MONITOR = range(3)
 
 class TrainingDiverged(FloatingPointError):
     """The training error is no longer a finite number."""
-
-
-class ProfileSet(NamedTuple):
-    """Some profiles of a pair of arrays on the devices, in the units of the user."""
-
-    X: jax.Array  # (n_rows, n_landmarks), replicated
-    y: jax.Array  # (n_rows, n_targets), sharded by target
-    rows: np.ndarray  # which rows belong to the set
 
 
 @dataclass(frozen=True)
@@ -214,20 +207,21 @@ def train_epoch(run: TrainingRun, config: TrainConfig, layout: Layout, data: Tra
 def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: TrainingData, rates: Rates) -> None:
     """Run the mini-batches that are left of the epoch, in pieces of about a second."""
     program = step_program(config, layout)
-    X, y, rows = data.training
+    rows = data.training.rows
     n_steps = -(-len(rows) // config.batch_size)
     order = generator(run.seed, ORDER, run.epoch).permutation(rows)
-    order = jax.device_put(padded_rows(order, X.shape[0], config.batch_size), layout.replicated)
     rates = rates._replace(optimizer=rates.optimizer._replace(learning_rate=run.decay.learning_rate))
     key = jax.random.fold_in(root_key(run.seed), run.epoch)
     flops_per_call = CPU_FLOPS_PER_CALL if layout.platform == "cpu" else ACCELERATOR_FLOPS_PER_CALL
-    piece = max(1, int(flops_per_call / (6 * config.network.n_parameters * config.batch_size)))
+    max_steps = max(1, int(flops_per_call / (6 * config.network.n_parameters * config.batch_size)))
 
-    while run.step < n_steps:
-        stop = min(run.step + piece, n_steps)
+    left = range(run.step, n_steps)
+    for X, y, numbers, offset, start, stop in pieces(data.training, order, config.batch_size, layout, left, max_steps):
         with deferred_keyboard_interrupt():
-            run.state, loss = program(run.state, X, y, data.scaling, order, len(rows), rates, key, run.step, stop)
-            run.epoch_loss += float(loss)
+            run.state, loss = program(
+                run.state, run.epoch_loss, X, y, data.scaling, numbers, offset, len(rows), rates, key, start, stop
+            )
+            run.epoch_loss = float(loss)
             run.step = stop
         require_finite(run.epoch_loss, run)
 
@@ -236,11 +230,15 @@ def mean_absolute_error(
     config: NetworkConfig, layout: Layout, parameters: Parameters, profiles: ProfileSet, scaling: Scaling
 ) -> float:
     """Mean absolute error over profiles and targets, on standardised expression, without dropout."""
-    X, y, rows = profiles
-    device_rows = jax.device_put(padded_rows(rows, X.shape[0], BLOCK_ROWS), layout.replicated)
-    total = error_program(config, layout)(parameters, X, y, scaling, device_rows, len(rows))
+    program = error_program(config, layout)
+    n_profiles = len(profiles.rows)
+    blocks = range(-(-n_profiles // BLOCK_ROWS))
+    n_targets = config.padded_to(len(layout.devices)).n_outputs
+    total = jax.device_put(np.zeros(n_targets, dtype=np.float32), layout.by_column(1))
+    for X, y, rows, offset, start, stop in pieces(profiles, profiles.rows, BLOCK_ROWS, layout, blocks, len(blocks)):
+        total = program(total, parameters, X, y, scaling, rows, offset, n_profiles, start, stop)
     # Targets are summed in float64 on the host, in their own order: the same number on any count of devices.
-    return float(np.asarray(total, dtype=np.float64)[: config.n_outputs].mean() / len(rows))
+    return float(np.asarray(total, dtype=np.float64)[: config.n_outputs].mean() / n_profiles)
 
 
 def updated_best(
@@ -364,13 +362,3 @@ def monitored(rows: np.ndarray, size: int, seed: int) -> np.ndarray:
     if len(rows) <= size:
         return rows
     return np.sort(generator(seed, MONITOR).choice(rows, size, replace=False))
-
-
-def padded_rows(rows: np.ndarray, n_stored: int, block: int) -> np.ndarray:
-    """Row numbers as int32, extended with zeros so that whole blocks cover as many rows as are stored.
-
-    The length depends on the stored rows only: sets of different size over the same arrays share a program.
-    """
-    padded = np.zeros(-(-n_stored // block) * block, dtype=np.int32)
-    padded[: len(rows)] = rows
-    return padded

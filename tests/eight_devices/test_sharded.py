@@ -10,6 +10,7 @@ import pytest
 from dgex import DGEXRegressor, _training
 from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import AT_REST, LearningRateDecay
+from dgex._profiles import ProfileSet, padded_rows
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling, state_structure, step_program
 from dgex._sharding import UNITS, select_devices
 
@@ -77,7 +78,7 @@ def training(devices, network, batch_size=16, solver="sgd", dropout=True):
     config = TrainConfig(network, "squared_error", solver, batch_size, dropout)
     X, y = problem(64, network.n_inputs, network.n_outputs)
     rows = np.arange(64)
-    profiles = _training.ProfileSet(layout.place_landmarks(X), layout.place_targets(y), rows)
+    profiles = ProfileSet(layout.place_landmarks(X), layout.place_targets(y), rows)
     ones = [np.ones(n) for n in (network.n_inputs, network.n_outputs)]
     scaling = place_scaling(Scaling(8 * ones[0], 2 * ones[0], 0 * ones[1], ones[1]), layout)
     data = _training.TrainingData(profiles, profiles, (), scaling, fingerprint=0)
@@ -126,10 +127,10 @@ def test_padded_units_and_targets_stay_exactly_zero(solver, activation):
 def compiled_steps(devices, network, batch_size=16):
     layout, config, data, rates, run = training(devices, network, batch_size)
     X, y, rows = data.training
-    order = jax.device_put(_training.padded_rows(rows, X.shape[0], batch_size), layout.replicated)
+    order = jax.device_put(padded_rows(rows, X.shape[0], batch_size), layout.replicated)
     key = jax.random.fold_in(_training.root_key(0), 0)
     program = step_program(config, layout)
-    return program.lower(run.state, X, y, data.scaling, order, 64, rates, key, 0, 4).compile()
+    return program.lower(run.state, 0.0, X, y, data.scaling, order, 0, 64, rates, key, 0, 4).compile()
 
 
 def test_only_activations_travel_between_devices():

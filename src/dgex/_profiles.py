@@ -1,0 +1,110 @@
+"""Where the profiles of a training run are: on the devices, or on the host and streamed to them piece by piece.
+
+Either way a compiled program sees the same rows in the same blocks, and computes the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dgex._sharding import Layout
+
+# Bytes of the profiles that travel to the devices at a time; twice as much is there, since the next piece is loaded
+# while one is computed with.
+PIECE_BYTES = 2**28
+
+
+class ProfileSet(NamedTuple):
+    """Some profiles of a pair of arrays, in the units of the user.
+
+    On the devices, landmarks are replicated and targets sharded by gene; on the host, both are NumPy arrays of any kind
+    (memory maps among them).
+    """
+
+    X: Any  # (n_stored, n_landmarks)
+    y: Any  # (n_stored, n_targets)
+    rows: np.ndarray  # which rows belong to the set
+
+    @property
+    def on_devices(self) -> bool:
+        """Whether the arrays are on the devices as a whole."""
+        return isinstance(self.X, jax.Array)
+
+
+class Piece(NamedTuple):
+    """Blocks start, ..., stop - 1 of an order of profiles, on the devices."""
+
+    X: jax.Array
+    y: jax.Array
+    order: jax.Array  # row numbers in X and y, from block `offset` on
+    offset: int
+    start: int
+    stop: int
+
+
+def pieces(
+    profiles: ProfileSet, order: np.ndarray, block_rows: int, layout: Layout, blocks: range, max_blocks: int
+) -> Iterator[Piece]:
+    """The given blocks of an order of profiles, at most so many at a time.
+
+    Parameters
+    ----------
+    profiles : ProfileSet
+        Where the rows are.
+    order : ndarray of int
+        Row numbers, cut into blocks of `block_rows`; the last may be short.
+    block_rows : int
+        Rows of a block.
+    layout : Layout
+        The devices.
+    blocks : range
+        Which blocks, with step 1.
+    max_blocks : int
+        Blocks of a piece; fewer if their rows have to travel and take much memory.
+    """
+    if profiles.on_devices:
+        rows = jax.device_put(padded_rows(order, profiles.X.shape[0], block_rows), layout.replicated)
+        for start in range(blocks.start, blocks.stop, max_blocks):
+            yield Piece(profiles.X, profiles.y, rows, 0, start, min(start + max_blocks, blocks.stop))
+        return
+
+    row_bytes = 4 * (profiles.X.shape[1] + profiles.y.shape[1])
+    n_blocks = max(1, min(max_blocks, -(-len(order) // block_rows), PIECE_BYTES // (row_bytes * block_rows)))
+
+    def load(start: int) -> Piece:
+        rows = order[start * block_rows : (start + n_blocks) * block_rows]
+        n_stored = n_blocks * block_rows
+        here = jax.device_put(np.arange(n_stored, dtype=np.int32), layout.replicated)
+        X = layout.place_landmarks(taken(profiles.X, rows, n_stored))
+        y = layout.place_targets(taken(profiles.y, rows, n_stored))
+        return Piece(X, y, here, start, start, min(start + n_blocks, blocks.stop))
+
+    with ThreadPoolExecutor(max_workers=1) as loader:
+        coming = loader.submit(load, blocks.start)
+        for start in range(blocks.start, blocks.stop, n_blocks):
+            piece = coming.result()
+            if start + n_blocks < blocks.stop:
+                coming = loader.submit(load, start + n_blocks)
+            yield piece
+
+
+def taken(array: np.ndarray, rows: np.ndarray, n_stored: int) -> np.ndarray:
+    """Some rows as float32, extended with zeros."""
+    result = np.zeros((n_stored, array.shape[1]), dtype=np.float32)
+    result[: len(rows)] = array[rows]
+    return result
+
+
+def padded_rows(rows: np.ndarray, n_stored: int, block: int) -> np.ndarray:
+    """Row numbers as int32, extended with zeros so that whole blocks cover as many rows as are stored.
+
+    The length depends on the stored rows only: sets of different size over the same arrays share a program.
+    """
+    padded = np.zeros(-(-n_stored // block) * block, dtype=np.int32)
+    padded[: len(rows)] = rows
+    return padded

@@ -1,0 +1,163 @@
+"""Profiles on the devices and profiles streamed to them are one and the same to the training loop."""
+
+import logging
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from dgex import DGEXRegressor, _profiles, _programs, _session, _sharding, _training
+from dgex._profiles import ProfileSet, padded_rows, pieces
+from dgex._sharding import Layout, select_devices
+
+PARAMETERS = {"hidden_layer_sizes": (24, 10), "dropout": 0.3, "batch_size": 16, "max_iter": 3, "random_state": 0}
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.normal(8, 2, (700, 12)).astype(np.float32)
+    return X, (np.tanh(X - 8) @ rng.normal(size=(12, 21))).astype(np.float32)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Three mini-batches, or a block of evaluation, at a time."""
+    monkeypatch.setattr(_profiles, "PIECE_BYTES", 3 * 16 * 4 * 33)
+
+
+def assert_same_training(a, b):
+    for one, other in zip([*a.coefs_, *a.intercepts_], [*b.coefs_, *b.intercepts_], strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(a.history_, b.history_, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert (a.best_epoch_, a.best_score_) == (b.best_epoch_, b.best_score_)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("solver", ["sgd", "adamw"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_streaming_changes_no_bit(data, solver, dtype):
+    X, y = (array.astype(dtype) for array in data)
+    sets = {"X_val": (X[:300], X[5:9]), "y_val": (y[:300], y[5:9])}
+    for validation in ({}, sets):
+        resident, streamed = (
+            DGEXRegressor(**PARAMETERS, solver=solver, data_location=location).fit(X, y, **validation)
+            for location in ("device", "host")
+        )
+        assert_same_training(resident, streamed)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_going_on_may_change_the_place(data):
+    straight = DGEXRegressor(**PARAMETERS | {"max_iter": 6}).fit(*data)
+    moved = DGEXRegressor(**PARAMETERS, warm_start=True, data_location="host").fit(*data)
+    moved.set_params(data_location="device").fit(*data)
+    assert_same_training(straight, moved)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_an_interrupt_between_pieces_loses_no_mini_batch(data, monkeypatch):
+    program, calls = _programs.step_program, []
+
+    def interrupting(config, layout):
+        def run(*arguments):
+            calls.append(1)
+            if len(calls) == 20:
+                signal.raise_signal(signal.SIGINT)
+            return program(config, layout)(*arguments)
+
+        return run
+
+    model = DGEXRegressor(**PARAMETERS, warm_start=True, data_location="host")
+    with monkeypatch.context() as patch:
+        patch.setattr(_training, "step_program", interrupting)
+        with pytest.warns(UserWarning, match="interrupted in epoch 2"):
+            model.fit(*data)
+    # 630 profiles are 40 mini-batches in 14 pieces: the interrupt came in the sixth piece of the second epoch.
+    assert model._run.step == 6 * 3
+    model.set_params(max_iter=2).fit(*data)
+    assert_same_training(model, DGEXRegressor(**PARAMETERS).fit(*data))
+
+
+def test_memory_maps_are_never_read_whole(data, small_pieces, monkeypatch, tmp_path):
+    for name, array in zip("Xy", data, strict=True):
+        np.save(tmp_path / f"{name}.npy", array)
+    X, y = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "Xy")
+    placed = []
+    for name in ("place_landmarks", "place_targets"):
+        original = getattr(Layout, name)
+        monkeypatch.setattr(Layout, name, lambda layout, a, f=original: placed.append(len(a)) or f(layout, a))
+    streamed = DGEXRegressor(**PARAMETERS, data_location="host").fit(X, y)
+    assert max(placed) == _programs.BLOCK_ROWS
+    monkeypatch.undo()
+    assert_same_training(streamed, DGEXRegressor(**PARAMETERS).fit(*data))
+
+
+@pytest.mark.parametrize(("free", "resident"), [(None, True), (10**9, True), (50_000, False)])
+def test_the_place_follows_the_free_memory_and_is_logged(data, free, resident, monkeypatch, caplog):
+    monkeypatch.setattr(_session, "free_memory", lambda layout: free)
+    opened = []
+    original = _session.Session.__init__
+    monkeypatch.setattr(_session.Session, "__init__", lambda *a, **k: opened.append(a[0]) or original(*a, **k))
+    with caplog.at_level(logging.INFO, logger="dgex"):
+        DGEXRegressor(**PARAMETERS).fit(*data)
+    assert opened[0].data.training.on_devices == resident
+    expected = "Profiles stay on the devices" if resident else "Profiles are streamed from the host"
+    assert [record.message.startswith(expected) for record in caplog.records] == [True]
+
+
+def test_asking_for_a_place_outweighs_the_free_memory(data, monkeypatch):
+    monkeypatch.setattr(_session, "free_memory", lambda layout: 1)
+    config = _session.train_config(DGEXRegressor(**PARAMETERS), *data)
+    layout = select_devices(1)
+    assert _session.keep_on_devices("device", config, layout, [data])
+    assert not _session.keep_on_devices("host", config, layout, [data])
+    assert not _session.keep_on_devices("auto", config, layout, [data])
+
+
+def test_free_memory_is_some_of_what_the_machine_has():
+    free = _sharding.free_memory(select_devices(1))
+    assert free is None or 10**6 < free < 10**15
+
+
+def test_the_next_piece_is_loaded_while_one_is_used(data, small_pieces, monkeypatch):
+    loads, second_load = [], threading.Event()
+    original = _profiles.taken
+
+    def taken(array, rows, n_stored):
+        loads.append(len(rows))
+        if len(loads) == 4:  # landmarks and targets of two pieces
+            second_load.set()
+        return original(array, rows, n_stored)
+
+    monkeypatch.setattr(_profiles, "taken", taken)
+    stream = pieces(ProfileSet(*data, np.arange(700)), np.arange(700), 16, select_devices(1), range(44), 1000)
+    first = next(stream)
+    assert second_load.wait(60), "the second piece has to come without being asked for"
+    assert (first.offset, first.start, first.stop) == (0, 0, 3)
+    rest = list(stream)
+    assert [(piece.offset, piece.start, piece.stop) for piece in rest][-1] == (42, 42, 44)
+    np.testing.assert_array_equal(np.asarray(rest[-1].X)[:28], data[0][672:])
+    assert {piece.X.shape for piece in [first, *rest]} == {(48, 12)}
+
+
+def test_a_failing_read_ends_training_with_its_error(data, small_pieces):
+    class Broken(np.ndarray):
+        def __getitem__(self, index):
+            if isinstance(index, np.ndarray):
+                raise OSError("the disk is gone")
+            return super().__getitem__(index)
+
+    stream = pieces(
+        ProfileSet(data[0].view(Broken), data[1], np.arange(700)), np.arange(700), 16, select_devices(1), range(44), 9
+    )
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(stream)
+
+
+def test_rows_are_padded_to_whole_blocks():
+    padded = padded_rows(np.array([5, 3, 1]), n_stored=10, block=4)
+    assert padded.dtype == np.int32
+    assert padded.tolist() == [5, 3, 1] + [0] * 9
