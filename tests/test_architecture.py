@@ -30,6 +30,7 @@ LAYERS = {
     "preprocessing": 2,
     "_profiles": 3,
     "_programs": 3,
+    "_memory": 4,
     "_prediction": 4,
     "_training": 4,
     "_session": 5,
@@ -39,7 +40,7 @@ LAYERS = {
     "recipes": 7,
 }
 # JAX and its libraries change often; they stay in these.
-ACCELERATED = {"_network", "_optimizer", "_sharding", "_profiles", "_programs", "_prediction", "_training"}
+ACCELERATED = {"_network", "_optimizer", "_sharding", "_memory", "_profiles", "_programs", "_prediction", "_training"}
 
 
 def imported(module):

@@ -1,14 +1,18 @@
 """Profiles on the devices and profiles streamed to them are one and the same to the training loop."""
 
 import logging
+import re
 import signal
 import threading
 
+import jax
 import numpy as np
 import pytest
 
-from dgex import DGEXRegressor, _profiles, _programs, _session, _sharding, _training
+from dgex import DGEXRegressor, _memory, _profiles, _programs, _session, _training
+from dgex._network import NetworkConfig
 from dgex._profiles import ProfileSet, padded_rows, pieces
+from dgex._programs import TrainConfig
 from dgex._sharding import Layout, select_devices
 
 PARAMETERS = {"hidden_layer_sizes": (24, 10), "dropout": 0.3, "batch_size": 16, "max_iter": 3, "random_state": 0}
@@ -108,18 +112,65 @@ def test_the_place_follows_the_free_memory_and_is_logged(data, free, resident, m
     assert [record.message.startswith(expected) for record in caplog.records] == [True]
 
 
-def test_asking_for_a_place_outweighs_the_free_memory(data, monkeypatch):
-    monkeypatch.setattr(_session, "free_memory", lambda layout: 1)
-    config = _session.train_config(DGEXRegressor(**PARAMETERS), *data)
-    layout = select_devices(1)
-    assert _session.keep_on_devices("device", config, layout, [data])
-    assert not _session.keep_on_devices("host", config, layout, [data])
-    assert not _session.keep_on_devices("auto", config, layout, [data])
+def test_asking_for_a_place_outweighs_the_free_memory():
+    demand = _memory.Demand(profiles=2, weights=1)
+    assert _memory.keep_on_devices("device", demand, free=0)
+    assert not _memory.keep_on_devices("host", demand, free=None)
+    assert not _memory.keep_on_devices("auto", demand, free=3)
+    assert _memory.keep_on_devices("auto", demand, free=4)
+
+
+def test_the_demand_of_the_papers_largest_network():
+    # 943 -> 9000 x 3 -> 9520 has 256 million weights; on 8 devices an eighth of them each, and of the targets.
+    network = NetworkConfig(943, (9000,) * 3, 9520)
+    config = TrainConfig(network, "squared_error", "sgd", 200, True)
+    X, y = (np.broadcast_to(np.float32(0), (88_807, n)) for n in (943, 9520))
+    one = _memory.training_demand(config, Layout((jax.devices()[0],)), [(X, y)])
+    eight = _memory.training_demand(config, Layout((jax.devices()[0],) * 8), [(X, y)])
+    n_weights = 943 * 9000 + 2 * 9000**2 + 9000 * 9520 + 3 * 9000 + 9520
+    assert one == (4 * 88_807 * (943 + 9520), 4 * 4 * n_weights)
+    assert eight == (4 * 88_807 * (943 + 1190), 4 * 4 * n_weights // 8)
 
 
 def test_free_memory_is_some_of_what_the_machine_has():
-    free = _sharding.free_memory(select_devices(1))
+    free = _memory.free_memory(select_devices(1))
     assert free is None or 10**6 < free < 10**15
+
+
+def test_free_memory_of_accelerators_is_that_of_the_fullest():
+    class Device:
+        platform = "gpu"
+
+        def __init__(self, **statistics):
+            self.memory_stats = lambda: statistics or None
+
+    devices = Device(bytes_limit=100, bytes_in_use=30), Device(bytes_limit=90, bytes_in_use=10)
+    assert _memory.free_memory(Layout(devices)) == 70
+    assert _memory.free_memory(Layout((*devices, Device()))) is None
+
+
+def test_a_shortage_of_memory_is_one_clear_error(data):
+    # Petabytes of weights: more than any machine can address.
+    model = DGEXRegressor(**PARAMETERS).fit(*data)
+    coefs = model.coefs_
+    with pytest.raises(MemoryError) as caught:
+        model.set_params(hidden_layer_sizes=(30_000_000, 30_000_000)).fit(*data)
+    message = str(caught.value)
+    assert "network of 12 x 30000000 x 30000000 x 21 units on 1 cpu device(s)" in message
+    assert re.search(r"about 1\.44e\+07 GB for weights and \S+ GB for profiles of each device", message)
+    for remedy in ("`devices`", "data_location='host'", "`hidden_layer_sizes`"):
+        assert remedy in message
+    assert model.coefs_ is coefs
+
+
+def test_other_errors_of_the_runtime_are_left_alone(data):
+    config = _session.train_config(DGEXRegressor(**PARAMETERS), *data)
+    error = jax.errors.JaxRuntimeError("INTERNAL: something else")
+    with (
+        pytest.raises(jax.errors.JaxRuntimeError, match="something else"),
+        _memory.shortage_explained(config, select_devices(1), _memory.Demand(1, 1)),
+    ):
+        raise error
 
 
 def test_the_next_piece_is_loaded_while_one_is_used(data, small_pieces, monkeypatch):

@@ -295,6 +295,8 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
             If data or parameters are not as described; the message says what was found, expected, and what to do.
         dgex.TrainingDiverged
             If the training error is no longer finite. An earlier fit is kept.
+        MemoryError
+            If the devices have not enough memory; the message says how much is needed and what would help.
 
         Notes
         -----

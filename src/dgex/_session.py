@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from sklearn.callback import CallbackContext
 from sklearn.utils import check_random_state
 
+from dgex._memory import Demand, free_memory, keep_on_devices, shortage_explained, training_demand
 from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import (
     LearningRateDecay,
@@ -21,7 +21,7 @@ from dgex._optimizer import (
 )
 from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
-from dgex._sharding import Layout, free_memory, select_devices, stored_rows
+from dgex._sharding import Layout, select_devices, stored_rows
 from dgex._statistics import gene_scaling
 from dgex._training import (
     BestEpoch,
@@ -39,13 +39,8 @@ from dgex._training import (
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
-logger = logging.getLogger("dgex")
-
-# Weights, their gradients, momentum, and the weights of the best epoch; "adamw" has one moment more.
-COPIES_OF_WEIGHTS = {"sgd": 4, "adamw": 5}
-
-# Share of the free memory that profiles and weights may take; the rest is for activations.
-USABLE_MEMORY = 0.8
+# Parameters of the estimator that a run which goes on compares with those it was started with.
+SETTINGS = ("learning_rate_init", "standardize")
 
 
 @dataclass
@@ -58,11 +53,13 @@ class Session:
     rates: Rates
     scaling: Scaling
     run: TrainingRun
-    settings: dict[str, Any]  # parameters of the estimator that a later call has to compare with its own
+    settings: dict[str, Any]
+    demand: Demand
 
     def train(self, n_epochs: int, patience: EarlyStopping | None, observer: EpochObserver) -> None:
         """Move the run on by up to so many epochs."""
-        train(self.run, self.config, self.layout, self.data, self.rates, n_epochs, patience, observer)
+        with shortage_explained(self.config, self.layout, self.demand):
+            train(self.run, self.config, self.layout, self.data, self.rates, n_epochs, patience, observer)
 
     def fitted_attributes(self) -> dict[str, Any]:
         """What an estimator needs to know of the run as it is now, as NumPy arrays and Python values."""
@@ -102,63 +99,57 @@ def open_session(
     model: Any, profiles: Arrays, validation_sets: Sequence[Arrays], *, going_on: bool, validation_fraction: float
 ) -> Session:
     """Put data and a run, new or the estimator's own, onto the devices that the estimator's parameters ask for."""
-    X, y = profiles
     layout = select_devices(model.devices)
-    config = train_config(model, X, y)
+    config = train_config(model, *profiles)
     learning_rate = initial_learning_rate(model)
-    settings = {name: getattr(model, name) for name in ("learning_rate_init", "standardize")}
-    if going_on:
-        require_same_network(model, config)
-        run = to_devices(model._run, config, layout)
-        run.decay = replace(run.decay, factor=float(model.learning_rate_decay), minimum=float(model.learning_rate_min))
-        if settings["learning_rate_init"] != model._settings["learning_rate_init"]:
-            run.decay = replace(run.decay, learning_rate=learning_rate)
-    else:
-        seed = int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
-        decay = LearningRateDecay(learning_rate, float(model.learning_rate_decay), float(model.learning_rate_min))
-        run = start_run(config, layout, seed, decay)
+    demand = training_demand(config, layout, [profiles, *validation_sets])
+    resident = keep_on_devices(model.data_location, demand, free_memory(layout))
+    with shortage_explained(config, layout, demand):
+        run = opened_run(model, config, layout, learning_rate, going_on=going_on)
+        fraction = 0.0 if validation_sets else validation_fraction
+        rows, held_out = training_rows(len(profiles[0]), fraction, run.seed, n_wanted=1 if going_on else 2)
+        scaling = learned_scaling(model) if going_on else training_scaling(*profiles, rows, model.standardize)
 
-    fraction = 0.0 if validation_sets else validation_fraction
-    rows, held_out = hold_out(len(X), fraction, run.seed)
-    if len(rows) < 2 and not going_on:
-        raise ValueError(
-            f"Got {len(X)} profiles, of which validation_fraction={fraction:g} holds out {len(held_out)} and leaves "
-            f"{len(rows)}, but expected at least 2 to train on. Pass more profiles, or lower validation_fraction."
+        X, y = placed(profiles, layout, resident)
+        validation = [ProfileSet(X, y, held_out)] if len(held_out) else []
+        for arrays in validation_sets:
+            validation.append(ProfileSet(*placed(arrays, layout, resident), np.arange(len(arrays[0]))))
+        data = TrainingData(
+            training=ProfileSet(X, y, rows),
+            monitor=ProfileSet(X, y, monitored(rows, model.monitor_size, run.seed)),
+            validation=tuple(validation),
+            scaling=place_scaling(scaling, layout),
+            fingerprint=fingerprint(*profiles, rows),
         )
-    scaling = learned_scaling(model) if going_on else training_scaling(X, y, rows, model.standardize)
-    resident = keep_on_devices(model.data_location, config, layout, [profiles, *validation_sets])
-    X_stored, y_stored = placed(profiles, layout, resident)
-    validation = [ProfileSet(X_stored, y_stored, held_out)] if len(held_out) else []
-    for arrays in validation_sets:
-        validation.append(ProfileSet(*placed(arrays, layout, resident), np.arange(len(arrays[0]))))
-    data = TrainingData(
-        training=ProfileSet(X_stored, y_stored, rows),
-        monitor=ProfileSet(X_stored, y_stored, monitored(rows, model.monitor_size, run.seed)),
-        validation=tuple(validation),
-        scaling=place_scaling(scaling, layout),
-        fingerprint=fingerprint(X, y, rows),
-    )
-    return Session(config, layout, data, training_rates(model, config, learning_rate), scaling, run, settings)
+    rates = training_rates(model, config, learning_rate)
+    settings = {name: getattr(model, name) for name in SETTINGS}
+    return Session(config, layout, data, rates, scaling, run, settings, demand)
 
 
-def keep_on_devices(location: str, config: TrainConfig, layout: Layout, sets: Sequence[Arrays]) -> bool:
-    """Whether the profiles are put onto the devices as a whole, as asked for or as there is room."""
-    n_devices = len(layout.devices)
-    of_profiles = sum(4 * (X.size + y.size // n_devices) for X, y in sets)
-    of_weights = 4 * config.network.n_parameters * COPIES_OF_WEIGHTS[config.solver] // n_devices
-    free = free_memory(layout)
-    resident = location == "device"
-    if location == "auto":
-        resident = free is None or of_profiles + of_weights <= USABLE_MEMORY * free
-    logger.info(
-        "Profiles %s: they take %.3g GB per device, weights %.3g GB, and %s is free (data_location=%r).",
-        "stay on the devices" if resident else "are streamed from the host",
-        of_profiles / 1e9,
-        of_weights / 1e9,
-        "an unknown amount" if free is None else f"{free / 1e9:.3g} GB",
-        location,
-    )
-    return resident
+def opened_run(model: Any, config: TrainConfig, layout: Layout, learning_rate: float, *, going_on: bool) -> TrainingRun:
+    """A new run on the devices, or the estimator's own with the decay that its parameters ask for now."""
+    decay = LearningRateDecay(learning_rate, float(model.learning_rate_decay), float(model.learning_rate_min))
+    if not going_on:
+        seed = int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
+        return start_run(config, layout, seed, decay)
+    require_same_network(model, config)
+    run = to_devices(model._run, config, layout)
+    if model.learning_rate_init == model._settings["learning_rate_init"]:
+        decay = replace(decay, learning_rate=run.decay.learning_rate)
+    run.decay = replace(decay, previous_error=run.decay.previous_error)
+    return run
+
+
+def training_rows(n_profiles: int, fraction: float, seed: int, n_wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which profiles to train on, and which to hold out."""
+    rows, held_out = hold_out(n_profiles, fraction, seed)
+    if len(rows) < n_wanted:
+        raise ValueError(
+            f"Got {n_profiles} profiles, of which validation_fraction={fraction:g} holds out {len(held_out)} and "
+            f"leaves {len(rows)}, but expected at least {n_wanted} to train on. Pass more profiles, or lower "
+            "validation_fraction."
+        )
+    return rows, held_out
 
 
 def placed(arrays: Arrays, layout: Layout, resident: bool) -> tuple[Any, Any]:

@@ -6,7 +6,6 @@ are replicated. In a training step only activations travel (batch x units); weig
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,19 +70,6 @@ class Layout:
         n_devices = len(self.devices)
         shape = (stored_rows(y), -(-y.shape[1] // n_devices) * n_devices)
         return jax.make_array_from_callback(shape, self.by_column(2), lambda index: _part(y, shape, index))
-
-
-def free_memory(layout: Layout) -> int | None:
-    """Bytes that are free on the fullest of the devices; None where the system does not tell."""
-    if layout.platform == "cpu":
-        names = getattr(os, "sysconf_names", {})
-        if "SC_AVPHYS_PAGES" not in names:
-            return None
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(layout.devices)
-    statistics = [device.memory_stats() or {} for device in layout.devices]
-    if not all("bytes_limit" in numbers for numbers in statistics):
-        return None
-    return min(numbers["bytes_limit"] - numbers.get("bytes_in_use", 0) for numbers in statistics)
 
 
 def stored_rows(array: np.ndarray) -> int:

@@ -1,0 +1,95 @@
+"""How much memory of a device training takes, whether that is there, and what to do if it is not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from dgex._programs import TrainConfig
+from dgex._sharding import Layout
+
+logger = logging.getLogger("dgex")
+
+# Weights, their gradients, momentum, and the weights of the best epoch; "adamw" has one moment more.
+COPIES_OF_WEIGHTS = {"sgd": 4, "adamw": 5}
+
+# Share of the free memory that profiles and weights may take; the rest is for activations.
+USABLE = 0.8
+
+MEMORY_OF_LINUX = Path("/proc/meminfo")
+
+
+class Demand(NamedTuple):
+    """Bytes that training takes of each device."""
+
+    profiles: int
+    weights: int
+
+    def __str__(self) -> str:
+        return f"{gigabytes(self.weights)} for weights and {gigabytes(self.profiles)} for profiles"
+
+
+def training_demand(config: TrainConfig, layout: Layout, sets: Sequence[tuple[np.ndarray, np.ndarray]]) -> Demand:
+    """What profiles (landmarks replicated, targets divided) and weights (divided) take of each device, in float32."""
+    n_devices = len(layout.devices)
+    profiles = sum(4 * (X.size + y.size // n_devices) for X, y in sets)
+    weights = 4 * config.network.n_parameters * COPIES_OF_WEIGHTS[config.solver] // n_devices
+    return Demand(profiles, weights)
+
+
+def free_memory(layout: Layout) -> int | None:
+    """Bytes that are free on the fullest of the devices; None where the system does not tell."""
+    if layout.platform == "cpu":
+        if not MEMORY_OF_LINUX.exists():
+            return None
+        fields = dict(line.split(":") for line in MEMORY_OF_LINUX.read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024 // len(layout.devices)
+    statistics = [device.memory_stats() or {} for device in layout.devices]
+    if not all("bytes_limit" in numbers for numbers in statistics):
+        return None
+    return min(numbers["bytes_limit"] - numbers.get("bytes_in_use", 0) for numbers in statistics)
+
+
+def keep_on_devices(location: str, demand: Demand, free: int | None) -> bool:
+    """Whether the profiles are put onto the devices as a whole: as asked for, or if there is room ("auto")."""
+    resident = location == "device"
+    if location == "auto":
+        resident = free is None or sum(demand) <= USABLE * free
+    logger.info(
+        "Profiles %s: each device needs %s, and %s is free (data_location=%r).",
+        "stay on the devices" if resident else "are streamed from the host",
+        demand,
+        "an unknown amount" if free is None else gigabytes(free),
+        location,
+    )
+    return resident
+
+
+@contextmanager
+def shortage_explained(config: TrainConfig, layout: Layout, demand: Demand) -> Iterator[None]:
+    """Turn the runtime's out-of-memory error into one that says how much is needed and what would help."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "out of memory" not in str(error).lower() and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        network = config.network
+        sizes = " x ".join(map(str, (network.n_inputs, *network.hidden_layer_sizes, network.n_outputs)))
+        free = free_memory(layout)
+        raise MemoryError(
+            f"Training a network of {sizes} units on {len(layout.devices)} {layout.platform} device(s) needs about "
+            f"{demand} of each device, and activations of {config.batch_size} profiles; "
+            f"{'an unknown amount' if free is None else gigabytes(free)} is free. Use more `devices`, "
+            "data_location='host' (profiles then take next to nothing), or smaller `hidden_layer_sizes`."
+        ) from error
+
+
+def gigabytes(n_bytes: int) -> str:
+    """A number of bytes for people."""
+    return f"{n_bytes / 1e9:.3g} GB"
