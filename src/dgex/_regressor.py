@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
@@ -20,7 +21,7 @@ from dgex._network import ACTIVATIONS, Layer
 from dgex._prediction import predict
 from dgex._programs import LOSSES
 from dgex._session import EpochObserver, Session, learned_scaling, open_session, selected_attributes
-from dgex._sharding import select_devices
+from dgex._sharding import devices_in_use
 from dgex._training import EarlyStopping
 
 
@@ -92,9 +93,10 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         Whether to print a line for every epoch.
     compute_dtype : {"float32", "bfloat16"}, default="float32"
         Type of the operands of matrix products. Weights, sums and updates are float32 in either case.
-    devices : int, sequence of int or None, default=None
+    devices : int, sequence of int, "one" or None, default=None
         Devices to train and predict on: all that JAX sees (None), the first so many (int), or those with the given
-        numbers. The units of every layer and the target genes are divided among them.
+        numbers. The units of every layer and the target genes are divided among them. "one" takes a single device, that
+        with the fewest fits of this process on it: for a grid search with one candidate per device.
     data_location : {"auto", "device", "host"}, default="auto"
         Whether the profiles are kept on the devices in training, or stay on the host, memory maps among them, and are
         streamed to the devices while these compute. The result is the same to the last bit. "auto" keeps them on the
@@ -204,7 +206,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "compute_dtype": [StrOptions({"float32", "bfloat16"})],
-        "devices": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+        "devices": [Interval(Integral, 1, None, closed="left"), StrOptions({"one"}), "array-like", None],
         "data_location": [StrOptions({"auto", "device", "host"})],
     }
 
@@ -236,7 +238,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         random_state: int | np.random.RandomState | None = None,
         verbose: bool | int = False,
         compute_dtype: str = "float32",
-        devices: int | Sequence[int] | None = None,
+        devices: int | str | Sequence[int] | None = None,
         data_location: str = "auto",
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -308,23 +310,25 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         """
         self._validate_params()
         going_on = self.warm_start and hasattr(self, "_run")
-        session = self._session(X, y, X_val, y_val, going_on=going_on, validation_fraction=self.validation_fraction)
-        if self.early_stopping and not session.data.validation:
-            raise ValueError(
-                "Got early_stopping=True and validation_fraction=0 without validation data, but stopping needs an "
-                "error to watch. Pass X_val and y_val, or a positive validation_fraction."
-            )
-        patience = EarlyStopping(self.n_iter_no_change, self.tol) if self.early_stopping else None
-        task = self._init_callback_context(max_subtasks=self.max_iter)
-        watched = {
-            "estimator": self,
-            "X": lambda: _safe_indexing(X, session.data.training.rows),
-            "y": lambda: _safe_indexing(y, session.data.training.rows),
-        }
-        task.call_on_fit_task_begin(**watched)
-        session.train(self.max_iter, patience, EpochObserver(session, self.verbose, task, watched))
-        self._keep(session)
-        task.call_on_fit_task_end(**watched, reconstruction_attributes=session.fitted_attributes)
+        with self._session(
+            X, y, X_val, y_val, going_on=going_on, validation_fraction=self.validation_fraction
+        ) as session:
+            if self.early_stopping and not session.data.validation:
+                raise ValueError(
+                    "Got early_stopping=True and validation_fraction=0 without validation data, but stopping needs an "
+                    "error to watch. Pass X_val and y_val, or a positive validation_fraction."
+                )
+            patience = EarlyStopping(self.n_iter_no_change, self.tol) if self.early_stopping else None
+            task = self._init_callback_context(max_subtasks=self.max_iter)
+            watched = {
+                "estimator": self,
+                "X": lambda: _safe_indexing(X, session.data.training.rows),
+                "y": lambda: _safe_indexing(y, session.data.training.rows),
+            }
+            task.call_on_fit_task_begin(**watched)
+            session.train(self.max_iter, patience, EpochObserver(session, self.verbose, task, watched))
+            self._keep(session)
+            task.call_on_fit_task_end(**watched, reconstruction_attributes=session.fitted_attributes)
         return self
 
     @_validation.all_or_nothing
@@ -350,9 +354,10 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
             The fitted estimator.
         """
         self._validate_params()
-        session = self._session(X, y, X_val, y_val, going_on=hasattr(self, "_run"), validation_fraction=0.0)
-        session.train(1, None, EpochObserver(session, self.verbose))
-        self._keep(session)
+        going_on = hasattr(self, "_run")
+        with self._session(X, y, X_val, y_val, going_on=going_on, validation_fraction=0.0) as session:
+            session.train(1, None, EpochObserver(session, self.verbose))
+            self._keep(session)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -373,7 +378,8 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         X_array = _validation.validated_profiles(self, X, reset=False)
         _validation.require_single_precision(X_array, "X")
         parameters = tuple(map(Layer, self.coefs_, self.intercepts_))
-        y = predict(self._config.network, select_devices(self.devices), parameters, learned_scaling(self), X_array)
+        with devices_in_use(self.devices) as layout:
+            y = predict(self._config.network, layout, parameters, learned_scaling(self), X_array)
         return y[:, 0] if self._y_is_vector else y
 
     def best_model(self, validation_set: int = 0) -> DGEXRegressor:
@@ -400,9 +406,10 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
             setattr(model, name, value)
         return model
 
+    @contextmanager
     def _session(
         self, X: Any, y: Any, X_val: Any, y_val: Any, *, going_on: bool, validation_fraction: float
-    ) -> Session:
+    ) -> Iterator[Session]:
         """Check the data and put it, with a new run or that of before, onto the devices."""
         min_profiles = 1 if going_on and validation_fraction == 0 else 2
         profiles = _validation.validated_training_data(self, X, y, reset=not going_on, min_profiles=min_profiles)
@@ -411,7 +418,8 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         sets = _validation.validated_sets(self, X_val, y_val)
         if not going_on:
             _validation.warn_of_measured_targets(self, *profiles)
-        return open_session(self, profiles, sets, going_on=going_on, validation_fraction=validation_fraction)
+        with devices_in_use(self.devices) as layout:
+            yield open_session(self, layout, profiles, sets, going_on=going_on, validation_fraction=validation_fraction)
 
     def _keep(self, session: Session) -> None:
         """Store what was learned, unless an interrupt came before there was anything."""

@@ -21,7 +21,7 @@ from dgex._optimizer import (
 )
 from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
-from dgex._sharding import Layout, select_devices, stored_rows
+from dgex._sharding import Layout, stored_rows
 from dgex._statistics import gene_scaling
 from dgex._training import (
     BestEpoch,
@@ -96,10 +96,15 @@ def selected_attributes(run: TrainingRun, validation_set: int) -> dict[str, Any]
 
 
 def open_session(
-    model: Any, profiles: Arrays, validation_sets: Sequence[Arrays], *, going_on: bool, validation_fraction: float
+    model: Any,
+    layout: Layout,
+    profiles: Arrays,
+    validation_sets: Sequence[Arrays],
+    *,
+    going_on: bool,
+    validation_fraction: float,
 ) -> Session:
-    """Put data and a run, new or the estimator's own, onto the devices that the estimator's parameters ask for."""
-    layout = select_devices(model.devices)
+    """Put data and a run, new or the estimator's own, onto the devices."""
     config = train_config(model, *profiles)
     learning_rate = initial_learning_rate(model)
     demand = training_demand(config, layout, [profiles, *validation_sets])

@@ -6,7 +6,10 @@ are replicated. In a training step only activations travel (batch x units); weig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,8 +119,29 @@ def aligned_zeros(shape: tuple[int, ...]) -> np.ndarray:
     return buffer[start : start + n_bytes].view(np.float32).reshape(shape)
 
 
+@contextmanager
+def devices_in_use(devices: int | str | Sequence[int | jax.Device] | None) -> Iterator[Layout]:
+    """The devices that a parameter `devices` asks for; with "one", that with the fewest users of this process."""
+    if devices != "one":
+        yield select_devices(devices)
+        return
+    with _counting:
+        device = min(jax.local_devices(), key=lambda device: _users[device])
+        _users[device] += 1
+    try:
+        yield Layout((device,))
+    finally:
+        with _counting:
+            _users[device] -= 1
+
+
+# How many calls with devices="one" are on each device.
+_users: Counter[jax.Device] = Counter()
+_counting = threading.Lock()
+
+
 def select_devices(devices: int | Sequence[int | jax.Device] | None) -> Layout:
-    """Resolve the `devices` parameter: all visible ones, the first so many, or exactly those listed."""
+    """All visible devices, the first so many, or exactly those listed."""
     visible = jax.devices()
     if devices is None:
         return Layout(tuple(visible))

@@ -2,12 +2,16 @@
 
 import pickle
 import re
+import threading
+from collections import Counter
 
 import jax
+import joblib
 import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV
 
-from dgex import DGEXRegressor, _training
+from dgex import DGEXRegressor, _session, _sharding, _training
 from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import AT_REST, LearningRateDecay
 from dgex._profiles import ProfileSet, padded_rows
@@ -62,6 +66,52 @@ def test_all_visible_devices_are_the_default():
     assert select_devices([5, 2]).devices == (jax.devices()[5], jax.devices()[2])
     with pytest.raises(ValueError, match=r"request for device 8, but only 8 cpu device\(s\) are visible"):
         select_devices(9)
+
+
+def test_a_grid_search_trains_one_candidate_per_device(monkeypatch):
+    # With four threads, never two candidates on one device, and the results of one device in one thread.
+    busy, users, most = threading.Lock(), Counter(), Counter()
+    original = _session.Session.train
+
+    def train(session, *arguments):
+        (device,) = session.layout.devices
+        with busy:
+            users[device] += 1
+            most[device] = max(most[device], users[device])
+            together.append(sum(users.values()))
+        try:
+            meeting.wait(60)  # all four train at the same time
+            return original(session, *arguments)
+        finally:
+            with busy:
+                users[device] -= 1
+
+    together, meeting = [], threading.Barrier(4)
+    X, y = problem()
+    grid = {"dropout": [0.0, 0.1], "momentum": [0.3, 0.5]}
+
+    def searched(devices, n_jobs):
+        model = DGEXRegressor(hidden_layer_sizes=(10,), max_iter=3, random_state=0, devices=devices)
+        with joblib.parallel_config(backend="threading"):
+            return GridSearchCV(model, grid, cv=2, n_jobs=n_jobs, refit=False).fit(X, y)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_session.Session, "train", train)
+        parallel = searched("one", 4)
+    assert set(most.values()) == {1}
+    assert len(most) >= 4
+    assert max(together) == 4
+    assert not any(_sharding._users.values())
+    np.testing.assert_allclose(
+        parallel.cv_results_["mean_test_score"], searched(1, 1).cv_results_["mean_test_score"], rtol=1e-5
+    )
+
+
+def test_a_device_is_given_back_after_a_failure():
+    X, y = problem()
+    with pytest.raises(ValueError, match="learning_rate_min"):
+        DGEXRegressor(devices="one", learning_rate_min=1.0).fit(X, y)
+    assert not any(_sharding._users.values())
 
 
 def test_going_on_with_another_number_of_devices():
