@@ -106,7 +106,8 @@ def automatic_layer_rates(
        3 min(1, q_L / 500)^(-3/4), at most 60, or 3 (q_L / 500)^(-1) where q_L exceeds 500 for want of bounds;
     2. a hidden layer l sees the error of all targets through output weights that grow as 1 / q_L: its curvature is
        proportional to n_targets q_{l-1} / q_L. Its factor is the square root of how far q_L / (n_targets q_{l-1}),
-       itself lowered by min(1, q_L / 500)^(1/2), lies outside the paper's range; at most that of the output.
+       itself lowered by min(1, q_L / 500)^(1/2), lies outside the paper's range (below it, without bounds, the whole
+       of it: nothing saturates that a large step drives apart); at most that of the output.
 
     Exponents below one keep a distance from the edge of stability that was measured on synthetic profiles from 2 to
     943 landmarks, 10 to 3,000 units in 1 to 3 layers, 1 to 21,290 targets (`docs/design.md`). All factors fall with
@@ -128,7 +129,8 @@ def automatic_layer_rates(
     factors = []
     for layer_signal in signal[:-1]:
         leverage = math.sqrt(min(1.0, relative_signal)) * signal[-1] / (n_targets * layer_signal)
-        factor = math.sqrt(leverage / min(max(leverage, low), high))
+        excess = leverage / min(max(leverage, low), high)
+        factor = excess if excess < 1 and passed is not None else math.sqrt(excess)
         factors.append(min(factor, output_factor))
     factors.append(output_factor)
     common = batch_factor(batch_size) * (LINEAR_NETWORK_RATE if activation == "identity" else 1.0)
