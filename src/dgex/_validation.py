@@ -21,8 +21,8 @@ N_LISTED = 5
 # Floats of these types are taken as they are; everything else becomes float64.
 FLOAT_TYPES = (np.float64, np.float32)
 
-# A warning is reported at the first line that called these.
-LIBRARIES = ("dgex", "sklearn")
+# A warning is reported at the first line that called these (`contextlib` calls what is decorated).
+LIBRARIES = ("dgex", "sklearn", "contextlib")
 
 
 def listed(names: Iterable[Any]) -> str:
