@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
 from dgex._base import GeneRegressorMixin
-from dgex._statistics import gene_scaling, gene_statistics, standardized
+from dgex._statistics import divisors, gene_scaling, gene_statistics, standardized
 
 # Bytes of the profiles worked on at a time, in fit and in predict.
 FIT_BLOCK_BYTES = 2**26
@@ -141,8 +141,6 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
         self.landmark_mean_, self.landmark_scale_ = gene_scaling(X_array, standardize=self.standardize)
         self.target_mean_, self.target_scale_ = gene_scaling(y_array, standardize=self.standardize)
         distances = self._distances(X_array, y_array)
-        # Equal landmarks are equally near; a matrix product may round them differently.
-        distances = distances[:, _validation.first_equal_column(X_array, X_array)]
         self.neighbors_ = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]
         self.neighbor_distances_ = np.take_along_axis(distances, self.neighbors_, axis=1)
         return self
@@ -210,7 +208,7 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
         """Distances of targets and landmarks, shape (n_targets, n_landmarks)."""
         if self.metric == "correlation":
             (x_mean, x_deviation), (y_mean, y_deviation) = gene_statistics(X), gene_statistics(y)
-            squares = squared_distances(X, y, (x_mean, _nonzero(x_deviation)), (y_mean, _nonzero(y_deviation)))
+            squares = squared_distances(X, y, (x_mean, divisors(x_deviation)), (y_mean, divisors(y_deviation)))
             # Between genes of mean 0 and variance 1, the mean squared difference is 2 - 2 r.
             distances = squares / (2 * len(X))
             distances[y_deviation == 0] = 1.0
@@ -240,15 +238,19 @@ def squared_distances(X: np.ndarray, y: np.ndarray, x_scaling: Scaling, y_scalin
     products, x_squares, y_squares = gene_products(X, y, x_scaling, y_scaling)
     sizes = y_squares[:, None] + x_squares
     squares = sizes - 2.0 * products
+    # Equal landmarks are equally near, which a matrix product may round differently: the first stands for all of them.
+    representative = _validation.first_equal_column(X, X)
     # Where genes nearly coincide the difference has lost its digits to cancellation: these few are computed directly.
-    targets, landmarks = np.nonzero(squares < np.sqrt(np.finfo(np.result_type(X, y)).eps) * sizes)
+    cancelled = squares < np.sqrt(np.finfo(np.result_type(X, y)).eps) * sizes
+    cancelled &= representative == np.arange(X.shape[1])
+    targets, landmarks = np.nonzero(cancelled)
     block_pairs = max(1, FIT_BLOCK_BYTES // (8 * len(X)))
     for start in range(0, len(targets), block_pairs):
         target, landmark = targets[start : start + block_pairs], landmarks[start : start + block_pairs]
         x = standardized(X[:, landmark].astype(np.float64), *(numbers[landmark] for numbers in x_scaling))
         x -= standardized(y[:, target].astype(np.float64), *(numbers[target] for numbers in y_scaling))
         squares[target, landmark] = np.einsum("ij,ij->j", x, x)
-    return squares
+    return squares[:, representative]
 
 
 def gene_products(
@@ -279,7 +281,3 @@ def neighbor_weights(distances: np.ndarray, weights: str) -> np.ndarray:
     inverse[at_zero.any(axis=1)] = 0.0
     inverse[at_zero] = 1.0
     return inverse / inverse.sum(axis=1, keepdims=True)
-
-
-def _nonzero(scale: np.ndarray) -> np.ndarray:
-    return np.where(scale > 0, scale, 1.0)

@@ -109,9 +109,9 @@ def automatic_layer_rates(
        itself lowered by min(1, q_L / 500)^(1/2), lies outside the paper's range (below it, without bounds, the whole
        of it: nothing saturates that a large step drives apart); at most that of the output.
 
-    Exponents below one keep a distance from the edge of stability that was measured on synthetic profiles from 2 to
-    943 landmarks, 10 to 3,000 units in 1 to 3 layers, 1 to 21,290 targets (`docs/design.md`). All factors fall with
-    small mini-batches, as `batch_factor` says, and for a network without any nonlinearity.
+    Exponents below one keep a distance from the edge of stability (`docs/design.md` has how it was found,
+    `benchmarks/learning_rates.py` measures it). All factors fall with small mini-batches, as `batch_factor` says, and
+    for a network without any nonlinearity.
     """
     passed = SHARE_PASSED.get(activation)
     signal = [float(layer_shapes[0][0])]

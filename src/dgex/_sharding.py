@@ -25,6 +25,10 @@ UNITS = "units"
 # XLA reads host memory in place, without a copy, when it is aligned to this many bytes (CPU backend).
 ALIGNMENT = 64
 
+# How many calls with devices="one" are on each device.
+_users: Counter[jax.Device] = Counter()
+_counting = threading.Lock()
+
 SHARED_PROGRAM_ROWS = 16
 SHARED_PROGRAM_SIZE = 2**24
 
@@ -133,11 +137,6 @@ def devices_in_use(devices: int | str | Sequence[int | jax.Device] | None) -> It
     finally:
         with _counting:
             _users[device] -= 1
-
-
-# How many calls with devices="one" are on each device.
-_users: Counter[jax.Device] = Counter()
-_counting = threading.Lock()
 
 
 def select_devices(devices: int | Sequence[int | jax.Device] | None) -> Layout:

@@ -64,7 +64,12 @@ def gene_scaling(
     if not standardize:
         return np.zeros(X.shape[1]), np.ones(X.shape[1])
     mean, deviation = gene_statistics(X, rows)
-    return mean, np.where(deviation > 0, deviation + SCALE_OFFSET, 1.0)
+    return mean, divisors(deviation, SCALE_OFFSET)
+
+
+def divisors(deviation: np.ndarray, offset: float = 0.0) -> np.ndarray:
+    """What to divide genes by: their standard deviations plus an offset, and 1 for constant genes."""
+    return np.where(deviation > 0, deviation + offset, 1.0)
 
 
 def standardized(X: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

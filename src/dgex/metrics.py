@@ -15,8 +15,9 @@ from sklearn.metrics import make_scorer
 from sklearn.utils.validation import check_array
 
 from dgex._frames import column_names, frame_values
-from dgex._statistics import gene_statistics, standardized
+from dgex._statistics import divisors, gene_statistics, standardized
 from dgex._table import ComparisonTable
+from dgex._validation import FLOAT_TYPES
 
 # Bytes of temporary arrays.
 BLOCK_BYTES = 2**26
@@ -346,7 +347,7 @@ def _checked_pair(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
     """Measured and inferred expression as float arrays of one shape, profiles x genes."""
     pair = []
     for name, values in (("y_true", y_true), ("y_pred", y_pred)):
-        array = check_array(frame_values(values), dtype=(np.float64, np.float32), ensure_2d=False, input_name=name)
+        array = check_array(frame_values(values), dtype=FLOAT_TYPES, ensure_2d=False, input_name=name)
         pair.append(array.reshape(-1, 1) if array.ndim == 1 else array)
     if pair[0].shape != pair[1].shape:
         raise ValueError(
@@ -366,4 +367,4 @@ def _row_blocks(array: np.ndarray) -> Iterator[slice]:
 
 def _z_scores(X: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """Standardized expression; zero for a constant gene."""
-    return standardized(X, mean, np.where(deviation > 0, deviation, 1.0))
+    return standardized(X, mean, divisors(deviation))

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array
 
 from dgex import _statistics
 from dgex._frames import column_names, frame_values
-from dgex._validation import listed, require_unique
+from dgex._validation import FLOAT_TYPES, listed, require_unique
 
 __all__ = [
     "align_genes",
@@ -30,8 +30,6 @@ DUPLICATE_BLOCK_ROWS = 1024
 
 # Bytes of probes gathered at a time.
 PROBE_BLOCK_BYTES = 2**26
-
-FLOAT_TYPES = (np.float64, np.float32)
 
 
 def collapse_probes(
