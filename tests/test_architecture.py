@@ -21,6 +21,7 @@ LAYERS = {
     "_statistics": 0,
     "_table": 0,
     "_validation": 1,
+    "_partition": 1,
     "_base": 2,
     "_network": 2,
     "_optimizer": 2,

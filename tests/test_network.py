@@ -3,12 +3,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgex._network import ACTIVATIONS, NetworkConfig, dropout, initial_parameters, network
+from dgex._network import (
+    ACTIVATIONS,
+    MLP,
+    Layer,
+    NetworkConfig,
+    dropout,
+    initial_parameters,
+    shown,
+    stacked,
+    sum_over_profiles,
+)
+from dgex._partition import TargetSets, one_set
+
+
+def initial(config):
+    """Initial parameters of one network as NumPy arrays."""
+    parameters = jax.tree.map(np.asarray, initial_parameters(config, jax.random.key(0)))
+    return shown(parameters, one_set(config.n_outputs))
 
 
 def test_initial_weights_have_the_papers_distributions():
     config = NetworkConfig(943, (500, 400), 600)
-    (w1, b1), (w2, b2), (w3, b3) = jax.tree.map(np.asarray, initial_parameters(config, jax.random.key(0)))
+    (w1, b1), (w2, b2), (w3, b3) = initial(config)
     for kernel, bound in [(w1, np.sqrt(6 / (943 + 500))), (w2, np.sqrt(6 / (500 + 400))), (w3, 1e-4)]:
         assert np.abs(kernel).max() <= bound
         assert np.abs(kernel).max() > 0.999 * bound
@@ -21,14 +38,12 @@ def test_initial_weights_have_the_papers_distributions():
 def test_forward_pass_equals_numpy():
     config = NetworkConfig(7, (5, 4), 3, activation="relu")
     rng = np.random.default_rng(0)
-    parameters = jax.tree.map(
-        lambda a: rng.standard_normal(a.shape).astype(np.float32), initial_parameters(config, jax.random.key(0))
-    )
+    parameters = jax.tree.map(lambda a: rng.standard_normal(a.shape).astype(np.float32), initial(config))
     x = rng.standard_normal((10, 7)).astype(np.float32)
     h = x
     for kernel, bias in parameters[:-1]:
         h = np.maximum(h @ kernel + bias, 0)
-    module = network(config, parameters)
+    module = MLP.of(config, parameters)
     np.testing.assert_allclose(module.last_hidden(x), h, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(module(x), h @ parameters[-1].kernel + parameters[-1].bias, rtol=1e-4, atol=1e-4)
 
@@ -36,10 +51,10 @@ def test_forward_pass_equals_numpy():
 def test_dropout_comes_after_every_hidden_layer_and_never_before():
     # With identity activations and weights of one, each output is the sum over paths of the two masks' product.
     config = NetworkConfig(3, (64, 32), 1, activation="identity")
-    parameters = jax.tree.map(jnp.ones_like, initial_parameters(config, jax.random.key(0)))
+    parameters = jax.tree.map(jnp.ones_like, initial(config))
     parameters = tuple(layer._replace(bias=jnp.zeros_like(layer.bias)) for layer in parameters)
     key = jax.random.key(5)
-    output = float(network(config, parameters)(jnp.ones((1, 3)), jnp.float32(0.5), key)[0, 0])
+    output = float(MLP.of(config, parameters)(jnp.ones((1, 3)), jnp.float32(0.5), key)[0, 0])
     kept = [
         int((dropout(jnp.ones((1, width)), jnp.float32(0.5), jax.random.fold_in(key, depth)) > 0).sum())
         for depth, width in enumerate((64, 32))
@@ -94,11 +109,11 @@ def test_dropout_rate_is_traced():
 
 def test_bfloat16_operands_keep_float32_parameters_and_sums():
     config = NetworkConfig(64, (32,), 8, compute_dtype="bfloat16")
-    parameters = initial_parameters(config, jax.random.key(0))
+    parameters = initial(config)
     assert {leaf.dtype for leaf in jax.tree.leaves(parameters)} == {jnp.dtype("float32")}
     x = jax.random.normal(jax.random.key(1), (16, 64))
-    low = network(config, parameters)(x)
-    full = network(NetworkConfig(64, (32,), 8), parameters)(x)
+    low = MLP.of(config, parameters)(x)
+    full = MLP.of(NetworkConfig(64, (32,), 8), parameters)(x)
     assert low.dtype == jnp.float32
     assert 0 < np.abs(low - full).max() < 0.02 * np.abs(full).max()
 
@@ -107,3 +122,44 @@ def test_padding_rounds_widths_up_and_leaves_landmarks():
     assert NetworkConfig(943, (10, 16), 7).padded_to(8) == NetworkConfig(943, (16, 16), 8)
     assert NetworkConfig(943, (10,), 7).padded_to(1) == NetworkConfig(943, (10,), 7)
     assert NetworkConfig(3, (4,), 2).n_parameters == 3 * 4 + 4 + 4 * 2 + 2
+
+
+def test_networks_of_a_stack_start_differently_and_the_first_as_if_alone():
+    stack = initial_parameters(NetworkConfig(5, (4, 3), 6, n_networks=3), jax.random.key(0))
+    alone = initial_parameters(NetworkConfig(5, (4, 3), 6), jax.random.key(0))
+    for several, one in zip(jax.tree.leaves(stack), jax.tree.leaves(alone), strict=True):
+        assert several.shape == (3, *one.shape[1:])
+        np.testing.assert_array_equal(several[:1], one)
+    for layer in stack:
+        assert len({kernel.tobytes() for kernel in np.asarray(layer.kernel)}) == 3
+
+
+def test_outputs_without_a_target_start_at_zero():
+    present = np.array([[True, True, True], [True, True, False]])
+    stack = initial_parameters(NetworkConfig(5, (4,), 3, n_networks=2), jax.random.key(0), present)
+    assert ((np.asarray(stack[-1].kernel) != 0) == present[:, None]).all()
+
+
+@pytest.mark.parametrize("partition", [[0, 0, 0, 0], [1, 0, 1, 0], [2, 0, 1, 0]])
+def test_parameters_are_shown_by_target(partition):
+    targets = TargetSets.of(np.array(partition))
+    n_networks, largest = len(targets), targets.largest
+    hidden = Layer(np.arange(6.0 * n_networks).reshape(-1, 3, 2), np.arange(2.0 * n_networks).reshape(-1, 2))
+    rows = [np.full((2, largest), np.nan) for _ in range(n_networks)]
+    for row, members in zip(rows, targets.members, strict=True):
+        row[:, : len(members)] = members + np.array([[0], [10]])
+    output = Layer(np.array(rows), np.array([row[1] for row in rows]))
+
+    form = shown((hidden, output), targets)
+    np.testing.assert_array_equal(form[1].kernel, [[0, 1, 2, 3], [10, 11, 12, 13]])
+    np.testing.assert_array_equal(form[1].bias, [10, 11, 12, 13])
+    assert form[0].kernel.shape == ((3, 2) if n_networks == 1 else (n_networks, 3, 2))
+    back = stacked(form, targets)
+    np.testing.assert_array_equal(back[0].kernel, hidden.kernel)
+    np.testing.assert_array_equal(back[1].kernel, np.nan_to_num(output.kernel))
+
+
+@pytest.mark.parametrize("n_profiles", [1, 2, 3, 8, 200])
+def test_sum_over_profiles_adds_every_row_once(n_profiles):
+    values = np.random.default_rng(0).normal(size=(n_profiles, 5)).astype(np.float32)
+    np.testing.assert_allclose(sum_over_profiles(jnp.asarray(values)), values.sum(axis=0), rtol=1e-5, atol=1e-6)

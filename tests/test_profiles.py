@@ -11,6 +11,7 @@ import pytest
 
 from dgex import DGEXRegressor, _memory, _profiles, _programs, _session, _training
 from dgex._network import NetworkConfig
+from dgex._partition import one_set
 from dgex._profiles import ProfileSet, padded_rows, pieces
 from dgex._programs import TrainConfig
 from dgex._sharding import Layout, select_devices
@@ -92,7 +93,13 @@ def test_memory_maps_are_never_read_whole(data, small_pieces, monkeypatch, tmp_p
     placed = []
     for name in ("place_landmarks", "place_targets"):
         original = getattr(Layout, name)
-        monkeypatch.setattr(Layout, name, lambda layout, a, f=original: placed.append(len(a)) or f(layout, a))
+
+        def place(layout, array, *arguments, original=original):
+            result = original(layout, array, *arguments)
+            placed.append(result.shape[-2])
+            return result
+
+        monkeypatch.setattr(Layout, name, place)
     streamed = DGEXRegressor(**PARAMETERS, data_location="host").fit(X, y)
     assert max(placed) == _programs.BLOCK_ROWS
     monkeypatch.undo()
@@ -133,7 +140,7 @@ def test_the_demand_of_the_papers_largest_network():
 
 
 def test_free_memory_is_some_of_what_the_machine_has():
-    free = _memory.free_memory(select_devices(1))
+    free = _memory.free_memory(Layout(select_devices(1)))
     assert free is None or 10**6 < free < 10**15
 
 
@@ -164,27 +171,28 @@ def test_a_shortage_of_memory_is_one_clear_error(data):
 
 
 def test_other_errors_of_the_runtime_are_left_alone(data):
-    config = _session.train_config(DGEXRegressor(**PARAMETERS), *data)
+    config = _session.train_config(DGEXRegressor(**PARAMETERS), data[0], one_set(21))
     error = jax.errors.JaxRuntimeError("INTERNAL: something else")
     with (
         pytest.raises(jax.errors.JaxRuntimeError, match="something else"),
-        _memory.shortage_explained(config, select_devices(1), _memory.Demand(1, 1)),
+        _memory.shortage_explained(config, Layout(select_devices(1)), _memory.Demand(1, 1)),
     ):
         raise error
 
 
 def test_the_next_piece_is_loaded_while_one_is_used(data, small_pieces, monkeypatch):
     loads, second_load = [], threading.Event()
-    original = _profiles.taken
+    original = Layout.place_targets
 
-    def taken(array, rows, n_stored):
-        loads.append(len(rows))
-        if len(loads) == 4:  # landmarks and targets of two pieces
+    def place_targets(*arguments):
+        loads.append(arguments)
+        if len(loads) == 2:
             second_load.set()
-        return original(array, rows, n_stored)
+        return original(*arguments)
 
-    monkeypatch.setattr(_profiles, "taken", taken)
-    stream = pieces(ProfileSet(*data, np.arange(700)), np.arange(700), 16, select_devices(1), range(44), 1000)
+    monkeypatch.setattr(Layout, "place_targets", place_targets)
+    profiles = ProfileSet(*data, np.arange(700), one_set(21))
+    stream = pieces(profiles, np.arange(700), 16, Layout(select_devices(1)), range(44), 1000)
     first = next(stream)
     assert second_load.wait(60), "the second piece has to come without being asked for"
     assert (first.offset, first.start, first.stop) == (0, 0, 3)
@@ -201,9 +209,8 @@ def test_a_failing_read_ends_training_with_its_error(data, small_pieces):
                 raise OSError("the disk is gone")
             return super().__getitem__(index)
 
-    stream = pieces(
-        ProfileSet(data[0].view(Broken), data[1], np.arange(700)), np.arange(700), 16, select_devices(1), range(44), 9
-    )
+    profiles = ProfileSet(data[0].view(Broken), data[1], np.arange(700), one_set(21))
+    stream = pieces(profiles, np.arange(700), 16, Layout(select_devices(1)), range(44), 9)
     with pytest.raises(OSError, match="the disk is gone"):
         next(stream)
 

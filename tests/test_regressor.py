@@ -23,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from dgex import DGEXRegressor, KNNGeneRegressor, QuantileJointNormalizer, TrainingDiverged, _programs, _training
 from dgex._network import NetworkConfig
-from dgex._sharding import select_devices
+from dgex._sharding import Layout, select_devices
 from dgex.datasets import make_expression_profiles
 
 SMALL = {"hidden_layer_sizes": (16,), "max_iter": 6, "batch_size": 20, "random_state": 0}
@@ -538,7 +538,7 @@ def test_a_sweep_over_rates_compiles_the_training_program_twice():
     for dropout in (True, False):
         network = NetworkConfig(6, (5,), 5)
         config = _programs.TrainConfig(network, "squared_error", "sgd", batch_size=32, dropout=dropout)
-        assert _programs.step_program(config, select_devices(None))._cache_size() == 1
+        assert _programs.step_program(config, Layout(select_devices(None)))._cache_size() == 1
 
 
 def test_callbacks_show_score_and_stop_epochs(profiles, capsys):
@@ -900,3 +900,99 @@ def test_reordered_genes_are_counted_and_named(frames):
     order = ["L1", "L0", *X.columns[2:]]
     with pytest.raises(ValueError, match=r"in another order: 2 are not where they were \(L1, L0\)"):
         model.predict(X[order])
+
+
+@pytest.fixture(scope="module")
+def partitioned(profiles):
+    X, y = profiles
+    return DGEXRegressor(**SMALL | {"hidden_layer_sizes": (7, 5), "n_partitions": 2}).fit(X, y)
+
+
+def test_partitions_are_disjoint_random_and_reproducible(profiles, partitioned):
+    X, y = profiles
+    assert sorted(np.bincount(partitioned.partition_)) == [4, 5]
+    again, other = (
+        DGEXRegressor(**SMALL | {"n_partitions": 2, "max_iter": 1, "random_state": seed}).fit(X, y) for seed in (0, 1)
+    )
+    np.testing.assert_array_equal(again.partition_, partitioned.partition_)
+    assert not np.array_equal(other.partition_, partitioned.partition_)
+    assert not DGEXRegressor(**SMALL | {"max_iter": 1}).fit(X, y).partition_.any()
+
+
+def test_a_network_of_several_is_the_network_that_its_targets_alone_would_have(profiles, partitioned):
+    # The first network draws the same numbers as if it were alone: weights, order and dropout are the same.
+    X, y = profiles
+    members = np.flatnonzero(partitioned.partition_ == 0)
+    alone = DGEXRegressor(**SMALL | {"hidden_layer_sizes": (7, 5)}).fit(X, y[:, members])
+    for layer in range(2):
+        np.testing.assert_allclose(partitioned.coefs_[layer][0], alone.coefs_[layer], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(partitioned.intercepts_[layer][0], alone.intercepts_[layer], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(partitioned.coefs_[2][:, members], alone.coefs_[2], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(partitioned.predict(X)[:, members], alone.predict(X), rtol=1e-4)
+    assert partitioned.best_epoch_[0] == alone.best_epoch_
+    for ours, theirs in zip(partitioned.history_, alone.history_, strict=True):
+        for name in ("learning_rate", "loss", "train_mae", "validation_mae_0"):
+            assert ours[f"{name}_partition_0"] == pytest.approx(theirs[name], rel=1e-4)
+
+
+def test_predictions_of_partitions_equal_numpy(profiles, partitioned):
+    X, _ = profiles
+    z = (X - partitioned.landmark_mean_) / partitioned.landmark_scale_
+    expected = np.empty((len(X), 9))
+    for network in range(2):
+        members = partitioned.partition_ == network
+        h = z
+        for coefs, intercepts in zip(partitioned.coefs_[:2], partitioned.intercepts_[:2], strict=True):
+            h = np.tanh(h @ coefs[network] + intercepts[network])
+        expected[:, members] = h @ partitioned.coefs_[2][:, members] + partitioned.intercepts_[2][members]
+    expected = expected * partitioned.target_scale_ + partitioned.target_mean_
+    np.testing.assert_allclose(partitioned.predict(X), expected, rtol=1e-4)
+
+
+def test_records_of_partitions_add_up(partitioned):
+    sizes = np.bincount(partitioned.partition_)
+    for record in partitioned.history_:
+        for name in ("train_mae", "validation_mae_0"):
+            assert record[name] == pytest.approx(
+                np.average([record[f"{name}_partition_{i}"] for i in range(2)], weights=sizes)
+            )
+        assert record["loss"] == pytest.approx(record["loss_partition_0"] + record["loss_partition_1"])
+    errors = [min(r[f"validation_mae_0_partition_{i}"] for r in partitioned.history_) for i in range(2)]
+    assert partitioned.best_score_ == pytest.approx(np.average(errors, weights=sizes))
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adamw"])
+def test_partitions_go_on_bit_by_bit(profiles, solver):
+    parameters = SMALL | {"n_partitions": 4, "partition": "clustered", "solver": solver, "warm_start": True}
+    straight = DGEXRegressor(**parameters | {"max_iter": 6}).fit(*profiles)
+    model = DGEXRegressor(**parameters | {"max_iter": 3}).fit(*profiles)
+    model = pickle.loads(pickle.dumps(model)).fit(*profiles)
+    for a, b in zip([*straight.coefs_, *straight.intercepts_], [*model.coefs_, *model.intercepts_], strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(straight.best_epoch_, model.best_epoch_)
+    for name, value in (("n_partitions", 2), ("partition", "random")):
+        changed = pickle.loads(pickle.dumps(model)).set_params(**{name: value})
+        with pytest.raises(ValueError, match=f"Got {name}="):
+            changed.fit(*profiles)
+
+
+def test_every_partition_has_its_own_best_epochs_on_every_validation_set(profiles):
+    X, y = profiles
+    sets = {"X_val": (X[80:100], X[100:]), "y_val": (y[80:100], y[100:])}
+    model = DGEXRegressor(**SMALL | {"n_partitions": 3, "max_iter": 12}).fit(X[:80], y[:80], **sets)
+    for index in range(2):
+        by_network = [
+            [record[f"validation_mae_{index}_partition_{network}"] for record in model.history_] for network in range(3)
+        ]
+        best = model.best_model(index)
+        assert best.best_epoch_.tolist() == [int(np.argmin(errors)) + 1 for errors in by_network]
+        errors = np.abs((best.predict(sets["X_val"][index]) - sets["y_val"][index]) / model.target_scale_).mean(axis=0)
+        for network in range(3):
+            assert errors[model.partition_ == network].mean() == pytest.approx(min(by_network[network]), rel=1e-4)
+
+
+def test_more_partitions_than_targets_are_refused(profiles):
+    X, y = profiles
+    with pytest.raises(ValueError, match=r"Got n_partitions=10, but expected at most 9, the number of target genes"):
+        DGEXRegressor(**SMALL | {"n_partitions": 10}).fit(X, y)
+    assert DGEXRegressor(**SMALL | {"n_partitions": 9, "max_iter": 1}).fit(X, y).predict(X).shape == y.shape

@@ -7,7 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from dgex._sharding import ALIGNMENT, aligned_zeros, resized, select_devices, stored_rows
+from dgex import _sharding
+from dgex._partition import TargetSets, one_set
+from dgex._sharding import ALIGNMENT, Layout, aligned_zeros, resized, select_devices, stored_rows
 
 
 def test_eight_virtual_devices():
@@ -27,16 +29,43 @@ def test_eight_virtual_devices():
 
 
 def test_profiles_are_placed_as_float32_and_padded_with_zeros():
-    layout = select_devices(1)
+    layout = Layout(select_devices(1))
     for dtype in (np.float32, np.float64, np.int64, np.float16):
         array = np.arange(21).reshape(7, 3).astype(dtype)
-        placed = np.asarray(layout.place_targets(array))
-        assert placed.dtype == np.float32
-        assert placed.shape == (16, 3)
-        np.testing.assert_array_equal(placed[:7], array)
-        assert not placed[7:].any()
+        for placed in (
+            np.asarray(layout.place_landmarks(array)),
+            np.asarray(layout.place_targets(array, one_set(3)))[0],
+        ):
+            assert placed.dtype == np.float32
+            assert placed.shape == (16, 3)
+            np.testing.assert_array_equal(placed[:7], array)
+            assert not placed[7:].any()
     fortran = np.asfortranarray(np.arange(48.0, dtype=np.float32).reshape(16, 3))
     np.testing.assert_array_equal(layout.place_landmarks(fortran), fortran)
+
+
+def test_targets_are_placed_by_network():
+    y = np.arange(40.0).reshape(8, 5)
+    layout = Layout(select_devices(1), n_networks=2)
+    targets = TargetSets((np.array([0, 2, 4]), np.array([1, 3])))
+    placed = np.asarray(layout.place_targets(y, targets, rows=np.array([6, 1]), n_stored=3))
+    assert placed[0].tolist() == [[30, 32, 34], [5, 7, 9], [0, 0, 0]]
+    assert placed[1].tolist() == [[31, 33, 0], [6, 8, 0], [0, 0, 0]]
+
+
+def test_float32_targets_of_one_network_are_not_copied_on_the_host():
+    y = np.ones((16, 3), np.float32)
+    share = _sharding._targets(y, None, [slice(0, 3)], (1, 16, 3))
+    assert np.shares_memory(share, y)
+
+
+@pytest.mark.parametrize(
+    ("n_devices", "n_networks", "grid"),
+    [(8, 1, (1, 8)), (8, 2, (2, 4)), (8, 3, (1, 8)), (8, 12, (4, 2)), (4, 16, (4, 1)), (6, 4, (2, 3))],
+)
+def test_every_device_has_work(n_devices, n_networks, grid):
+    layout = Layout(tuple(range(n_devices)), n_networks)
+    assert (layout.n_groups, layout.n_shards) == grid
 
 
 def test_only_small_arrays_are_padded():
@@ -64,6 +93,6 @@ def test_arrays_are_cut_or_extended():
 
 def test_devices_of_jax_are_accepted_too():
     device = jax.devices()[0]
-    assert select_devices([device]).devices == (device,)
+    assert select_devices([device]) == (device,)
     with pytest.raises(ValueError, match="numbered from 0"):
         select_devices([-1])

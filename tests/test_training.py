@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from dgex import _training
-from dgex._network import Layer, NetworkConfig, initial_parameters
+from dgex._network import Layer, NetworkConfig, initial_parameters, shown, stacked
 from dgex._optimizer import AT_REST, LearningRateDecay, OptimizerSettings, make_optimizer, paper_layer_rates
+from dgex._partition import TargetSets, one_set
 from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, TrainState, place_scaling, step_program
 from dgex._sharding import Layout
@@ -27,27 +28,46 @@ def training_data(layout, X, y, validation=(), rows=None, monitor=None):
     """Unscaled data of a run."""
     n_landmarks, n_targets = X.shape[1], y.shape[1]
     scaling = Scaling(np.zeros(n_landmarks), np.ones(n_landmarks), np.zeros(n_targets), np.ones(n_targets))
-    stored = layout.place_landmarks(X), layout.place_targets(y)
     rows = np.arange(len(X)) if rows is None else rows
-    sets = [ProfileSet(layout.place_landmarks(a), layout.place_targets(b), np.arange(len(a))) for a, b in validation]
-    monitored = ProfileSet(*stored, rows if monitor is None else monitor)
+    training = placed(layout, X, y, rows)
     return TrainingData(
-        ProfileSet(*stored, rows), monitored, tuple(sets), place_scaling(scaling, layout), fingerprint=0
+        training,
+        monitor=training if monitor is None else training._replace(rows=monitor),
+        validation=tuple(placed(layout, a, b, np.arange(len(a))) for a, b in validation),
+        scaling=place_scaling(scaling, one_set(n_targets), layout),
+        fingerprint=0,
     )
+
+
+def placed(layout, X, y, rows):
+    """Some profiles, for one network."""
+    targets = one_set(y.shape[1])
+    return ProfileSet(layout.place_landmarks(X), layout.place_targets(y, targets), rows, targets)
+
+
+def initial(network, seed=0):
+    """Initial parameters of one network as NumPy arrays."""
+    return as_arrays(initial_parameters(network, jax.random.key(seed)))
+
+
+def as_arrays(parameters):
+    """Parameters of one network on the devices, as NumPy arrays."""
+    return shown(jax.tree.map(np.asarray, parameters), one_set(parameters[-1].bias.shape[-1]))
 
 
 def sgd_rates(learning_rate, momentum=0.5, n_layers=2, dropout=0.0):
     settings = AT_REST._replace(
-        learning_rate=learning_rate,
+        learning_rate=np.array([learning_rate]),
         momentum=momentum,
-        layer_rates=tuple(Layer(*pair) for pair in paper_layer_rates(n_layers)),
+        layer_rates=tuple(Layer(np.array([a]), np.array([b])) for a, b in paper_layer_rates(n_layers)),
     )
     return Rates(settings, dropout)
 
 
 def new_run(config, layout, parameters, learning_rate, factor=0.9, minimum=1e-5):
+    parameters = stacked(parameters, one_set(config.network.n_outputs))
     state = TrainState(parameters, make_optimizer(config.solver, AT_REST).init(parameters))
-    return TrainingRun(layout.place(state), seed=0, decay=LearningRateDecay(learning_rate, factor, minimum))
+    return TrainingRun(layout.place(state), seed=0, decay=(LearningRateDecay(learning_rate, factor, minimum),))
 
 
 def random_problem(n_profiles=40, n_landmarks=5, n_targets=3, seed=0):
@@ -107,30 +127,31 @@ def test_first_step_by_numbers():
     )
     run = new_run(config, layout, start, learning_rate=0.1)
     _training.train(run, config, layout, training_data(layout, X, y), sgd_rates(0.1), n_epochs=1)
-    assert float(run.state.parameters[1].kernel[0, 0]) == pytest.approx(0.29102, abs=1e-5)
+    assert float(run.state.parameters[1].kernel.ravel()[0]) == pytest.approx(0.29102, abs=1e-5)
 
 
 def test_a_velocity_keeps_the_learning_rate_it_was_gained_with():
     # After a decay the old velocity is not rescaled: v2 = m v1 - lr2 g2 with v1 = -lr1 g1.
-    settings = AT_REST._replace(learning_rate=0.1, momentum=0.5, layer_rates=(1.0,))
-    parameters = (np.float32(0.0),)
+    settings = AT_REST._replace(learning_rate=np.array([0.1]), momentum=0.5, layer_rates=(np.array([1.0]),))
+    parameters, gradients = (np.zeros((1, 1, 1), np.float32),), (np.full((1, 1, 1), 2.0, np.float32),)
     optimizer = make_optimizer("sgd", settings)
-    update, state = optimizer.update((np.float32(2.0),), optimizer.init(parameters), parameters)
-    assert float(update[0]) == pytest.approx(-0.2)
-    slower = make_optimizer("sgd", settings._replace(learning_rate=0.01))
-    update, _ = slower.update((np.float32(2.0),), state, parameters)
-    assert float(update[0]) == pytest.approx(0.5 * -0.2 - 0.01 * 2.0)
+    update, state = optimizer.update(gradients, optimizer.init(parameters), parameters)
+    assert float(update[0][0, 0, 0]) == pytest.approx(-0.2)
+    slower = make_optimizer("sgd", settings._replace(learning_rate=np.array([0.01])))
+    update, _ = slower.update(gradients, state, parameters)
+    assert float(update[0][0, 0, 0]) == pytest.approx(0.5 * -0.2 - 0.01 * 2.0)
 
 
 def test_adamw_step_equals_arithmetic_worked_by_hand():
     # The first step of Adam is lr * sign(g) (bias corrections cancel), the decay lr * wd * w, on weights only.
-    settings = OptimizerSettings(0.1, 0.0, 0.5, 0.9, 0.999, 1e-8, ((1.0, 1.0),))
-    parameters = ((np.full((1, 1), 2.0, np.float32), np.full(1, 2.0, np.float32)),)
-    gradients = ((np.full((1, 1), 3.0, np.float32), np.full(1, -3.0, np.float32)),)
+    one = np.array([1.0])
+    settings = OptimizerSettings(0.1 * one, 0.0, 0.5, 0.9, 0.999, 1e-8, ((one, one),))
+    parameters = ((np.full((1, 1, 1), 2.0, np.float32), np.full((1, 1), 2.0, np.float32)),)
+    gradients = ((np.full((1, 1, 1), 3.0, np.float32), np.full((1, 1), -3.0, np.float32)),)
     optimizer = make_optimizer("adamw", settings)
     ((kernel, bias),), _ = optimizer.update(gradients, optimizer.init(parameters), parameters)
-    assert float(kernel[0, 0]) == pytest.approx(-0.1 * (1 + 0.5 * 2.0), rel=1e-5)
-    assert float(bias[0]) == pytest.approx(0.1, rel=1e-5)
+    assert float(kernel[0, 0, 0]) == pytest.approx(-0.1 * (1 + 0.5 * 2.0), rel=1e-5)
+    assert float(bias[0, 0]) == pytest.approx(0.1, rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber"])
@@ -140,15 +161,15 @@ def test_gradients_equal_finite_differences(loss):
     X, y = random_problem(n_profiles=7)
     network = NetworkConfig(5, (4, 3), 3)
     layout = one_device()
-    start = jax.tree.map(np.asarray, initial_parameters(network, jax.random.key(1)))
+    start = initial(network, 1)
     start = (*start[:2], Layer(start[2].kernel * 5000, start[2].bias))  # away from zero, so that hidden layers learn
     config = TrainConfig(network, loss, "sgd", batch_size=16, dropout=False)
     rates = sgd_rates(1.0, momentum=0.0, n_layers=3)
-    ones = jax.tree.map(lambda _: 1.0, rates.optimizer.layer_rates)
+    ones = jax.tree.map(np.ones_like, rates.optimizer.layer_rates)
     rates = rates._replace(optimizer=rates.optimizer._replace(layer_rates=ones))
     run = new_run(config, layout, start, learning_rate=1.0)
     _training.run_steps(run, config, layout, training_data(layout, X, y), rates)
-    gradients = jax.tree.map(lambda before, after: before - np.asarray(after), start, run.state.parameters)
+    gradients = jax.tree.map(np.subtract, start, as_arrays(run.state.parameters))
 
     def total_loss(parameters):
         h = X.astype(np.float64)
@@ -176,14 +197,14 @@ def test_short_last_mini_batch_weighs_its_profiles_like_the_others():
     X, y = random_problem(n_profiles=5)
     layout = one_device()
     network = NetworkConfig(5, (4,), 3)
-    start = jax.tree.map(np.asarray, initial_parameters(network, jax.random.key(0)))
+    start = initial(network)
 
     def moved_by(batch_size, learning_rate):
         config = TrainConfig(network, "squared_error", "sgd", batch_size=batch_size, dropout=False)
         run = new_run(config, layout, start, learning_rate)
         rates = sgd_rates(learning_rate, momentum=0.0)
         _training.run_steps(run, config, layout, training_data(layout, X, y), rates)
-        return np.asarray(run.state.parameters[1].bias) / learning_rate
+        return as_arrays(run.state.parameters)[1].bias / learning_rate
 
     np.testing.assert_allclose(moved_by(2, 1e-4), moved_by(5, 1e-4) * 5 / 2, rtol=5e-3)
 
@@ -194,7 +215,7 @@ def test_rows_left_out_have_no_influence():
     layout = one_device()
     network = NetworkConfig(5, (4,), 3)
     config = TrainConfig(network, "squared_error", "sgd", batch_size=8, dropout=False)
-    start = jax.tree.map(np.asarray, initial_parameters(network, jax.random.key(0)))
+    start = initial(network)
 
     def trained(X, y, rows):
         run = new_run(config, layout, start, 0.01)
@@ -209,20 +230,20 @@ def test_rows_left_out_have_no_influence():
     assert clean.history[-1]["train_mae"] == spoiled.history[-1]["train_mae"]
 
 
-def test_mean_absolute_error_equals_numpy():
+def test_mean_absolute_errors_equal_numpy():
     X, y = random_problem(n_profiles=300)
     layout = one_device()
     network = NetworkConfig(5, (4,), 3)
     parameters = initial_parameters(network, jax.random.key(3))
-    profiles = ProfileSet(layout.place_landmarks(X), layout.place_targets(y), np.arange(10, 290))
+    profiles = placed(layout, X, y, np.arange(10, 290))
     statistics = [a.astype(np.float64) for a in (X.mean(0), X.std(0), y.mean(0), y.std(0))]
-    scaling = place_scaling(Scaling(*statistics), layout)
-    error = _training.mean_absolute_error(network, layout, parameters, profiles, scaling)
-    (w1, b1), (w2, b2) = jax.tree.map(np.asarray, parameters)
+    scaling = place_scaling(Scaling(*statistics), profiles.targets, layout)
+    errors = _training.mean_absolute_errors(network, layout, parameters, profiles, scaling)
+    (w1, b1), (w2, b2) = as_arrays(parameters)
     z = (X - statistics[0]) / statistics[1]
     prediction = np.tanh(z @ w1 + b1) @ w2 + b2
-    expected = np.abs(prediction - (y - statistics[2]) / statistics[3])[10:290].mean()
-    assert error == pytest.approx(expected, rel=1e-5)
+    expected = np.abs(prediction - (y - statistics[2]) / statistics[3])[10:290].mean(axis=0)
+    np.testing.assert_allclose(errors, expected, rtol=1e-5)
 
 
 def test_learning_rate_falls_after_an_epoch_whose_error_rose_and_never_below_the_minimum():
@@ -239,7 +260,7 @@ def test_learning_rate_decays_by_the_monitored_error_once_per_epoch():
     X, y = random_problem(n_profiles=64)
     layout = one_device()
     config = TrainConfig(NetworkConfig(5, (4,), 3), "squared_error", "sgd", batch_size=4, dropout=True)
-    start = jax.tree.map(np.asarray, initial_parameters(config.network, jax.random.key(0)))
+    start = initial(config.network)
     run = new_run(config, layout, start, 0.05)
     _training.train(run, config, layout, training_data(layout, X, y), sgd_rates(0.05, dropout=0.4), n_epochs=25)
     errors = [record["train_mae"] for record in run.history]
@@ -253,15 +274,17 @@ def test_learning_rate_decays_by_the_monitored_error_once_per_epoch():
 
 
 def test_best_epoch_is_a_copy_and_every_epoch_counts():
-    parameters = (Layer(jax.numpy.ones((2, 2)), jax.numpy.zeros(2)),)
+    # Two networks of one target each, two validation sets, three epochs; the weights are the number of the epoch.
+    targets = TargetSets((np.array([1]), np.array([0])))
     best = (BestEpoch(), BestEpoch())
-    best = _training.updated_best(best, parameters, 1, [0.5, 0.9])
-    best = _training.updated_best(best, parameters, 2, [0.6, 0.8])
-    best = _training.updated_best(best, parameters, 3, [0.5, 0.7])
-    assert [(record.epoch, record.error) for record in best] == [(1, 0.5), (3, 0.7)]
-    kept = best[0].parameters[0].kernel
-    parameters[0].kernel.delete()
-    np.testing.assert_array_equal(kept, np.ones((2, 2)))
+    for epoch, errors in enumerate([[(0.5, 0.4), (0.9, 0.1)], [(0.4, 0.6), (0.8, 0.2)], [(0.4, 0.3), (0.7, 0.0)]], 1):
+        parameters = (Layer(jax.numpy.full((2, 3, 1), epoch), jax.numpy.full((2, 1), epoch)),)
+        best = _training.updated_best(best, parameters, epoch, targets, list(map(np.array, errors)))
+        parameters[0].kernel.delete()
+    # The first network's target is the second one.
+    assert [(record.epochs, record.errors) for record in best] == [((3, 2), (0.3, 0.4)), ((3, 3), (0.0, 0.7))]
+    np.testing.assert_array_equal(best[0].parameters[0].kernel[:, 0, 0], [3, 2])
+    np.testing.assert_array_equal(best[1].parameters[0].bias[:, 0], [3, 3])
 
 
 def test_early_stopping_counts_epochs_without_progress_beyond_tol():
@@ -278,7 +301,7 @@ def test_divergence_names_epoch_and_learning_rate():
     X, y = random_problem()
     layout = one_device()
     config = TrainConfig(NetworkConfig(5, (4,), 3, activation="identity"), "squared_error", "sgd", 8, dropout=False)
-    start = jax.tree.map(np.asarray, initial_parameters(config.network, jax.random.key(0)))
+    start = initial(config.network)
     run = new_run(config, layout, start, 1e3)
     with pytest.raises(TrainingDiverged, match=r"in epoch \d+ at learning_rate=1000\. Lower learning_rate_init"):
         _training.train(run, config, layout, training_data(layout, X, y), sgd_rates(1e3), n_epochs=50)
@@ -290,7 +313,7 @@ def interrupted_mid_epoch(monkeypatch):
     X, y = random_problem(n_profiles=64)
     layout = one_device()
     config = TrainConfig(NetworkConfig(5, (4,), 3), "squared_error", "sgd", batch_size=8, dropout=True)
-    start = jax.tree.map(np.asarray, initial_parameters(config.network, jax.random.key(0)))
+    start = initial(config.network)
     rates, data = sgd_rates(0.01, dropout=0.3), training_data(layout, X, y)
 
     def run_to_the_end(run):
@@ -342,13 +365,13 @@ def test_host_copy_of_a_run_shares_nothing_with_the_device():
     X, y = random_problem()
     layout = one_device()
     config = TrainConfig(NetworkConfig(5, (4,), 3), "squared_error", "sgd", batch_size=8, dropout=False)
-    start = jax.tree.map(np.asarray, initial_parameters(config.network, jax.random.key(0)))
+    start = initial(config.network)
     data = training_data(layout, X, y, validation=[(X, y)])
     run = new_run(config, layout, start, 0.01)
     _training.train(run, config, layout, data, sgd_rates(0.01), n_epochs=1)
-    host = _training.to_host(run, config)
+    host = _training.to_host(run, config, one_set(3))
     before = jax.tree.map(np.copy, host.state)
-    resumed = _training.to_devices(host, config, layout)
+    resumed = _training.to_devices(host, config, layout, one_set(3))
     _training.train(resumed, config, layout, data, sgd_rates(0.01), n_epochs=3)
     _training.train(run, config, layout, data, sgd_rates(0.01), n_epochs=3)
     jax.tree.map(np.testing.assert_array_equal, before, host.state)
@@ -360,16 +383,16 @@ def test_best_epochs_are_scored_again_on_other_validation_data():
     X, y = random_problem()
     layout = one_device()
     config = TrainConfig(NetworkConfig(5, (4,), 3), "squared_error", "sgd", batch_size=8, dropout=False)
-    start = jax.tree.map(np.asarray, initial_parameters(config.network, jax.random.key(0)))
+    start = initial(config.network)
     run = new_run(config, layout, start, 0.01)
     _training.train(run, config, layout, training_data(layout, X, y, [(X, y)]), sgd_rates(0.01), n_epochs=3)
     other = training_data(layout, X, y, [(X, y + 100)])
     rescored = _training.rescored(run.best, config.network, layout, other)
-    expected = _training.mean_absolute_error(
+    expected = _training.mean_absolute_errors(
         config.network, layout, run.best[0].parameters, other.validation[0], other.scaling
     )
-    assert rescored[0].error == expected > run.best[0].error
-    assert rescored[0].epoch == run.best[0].epoch
+    assert rescored[0].errors == (expected.mean(),) > run.best[0].errors
+    assert rescored[0].epochs == run.best[0].epochs
     assert _training.rescored(run.best, config.network, layout, replace(other, validation=other.validation * 2)) == (
         BestEpoch(),
         BestEpoch(),

@@ -37,8 +37,8 @@ class Demand(NamedTuple):
 
 def training_demand(config: TrainConfig, layout: Layout, sets: Sequence[tuple[np.ndarray, np.ndarray]]) -> Demand:
     """What profiles (landmarks replicated, targets divided) and weights (divided) take of each device, in float32."""
-    n_devices = len(layout.devices)
-    profiles = sum(4 * (X.size + y.size // n_devices) for X, y in sets)
+    n_devices, n_targets = len(layout.devices), config.network.n_networks * config.network.n_outputs
+    profiles = sum(4 * (X.size + len(y) * n_targets // n_devices) for X, y in sets)
     weights = 4 * config.network.n_parameters * COPIES_OF_WEIGHTS[config.solver] // n_devices
     return Demand(profiles, weights)
 

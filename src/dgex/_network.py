@@ -1,5 +1,7 @@
 """The multilayer perceptron of D-GEX: shape, initialisation, dropout, forward pass.
 
+Parameters are those of a stack of independent networks, most often of one: the first axis of every array counts them.
+
 Every activation offered maps zero to zero. A unit whose weights are zero is therefore silent and stays so
 (its gradients are zero too), which lets :mod:`dgex._sharding` pad layers to a multiple of the device count.
 """
@@ -14,6 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from dgex._partition import TargetSets
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": jnp.tanh,
@@ -30,8 +34,8 @@ OUTPUT_INIT_BOUND = 1e-4
 class Layer(NamedTuple):
     """Parameters of one layer, or anything that there is one of per parameter."""
 
-    kernel: Any  # (fan_in, fan_out)
-    bias: Any  # (fan_out,)
+    kernel: Any  # (n_networks, fan_in, fan_out)
+    bias: Any  # (n_networks, fan_out)
 
 
 Parameters = tuple[Layer, ...]
@@ -39,13 +43,14 @@ Parameters = tuple[Layer, ...]
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The shape of a network; hashable, so that it can select a compiled program."""
+    """The shape of a network and how many of it there are; hashable, so that it can select a compiled program."""
 
     n_inputs: int
     hidden_layer_sizes: tuple[int, ...]
     n_outputs: int
     activation: str = "tanh"
     compute_dtype: str = "float32"
+    n_networks: int = 1
 
     @property
     def layer_shapes(self) -> tuple[tuple[int, int], ...]:
@@ -55,8 +60,8 @@ class NetworkConfig:
 
     @property
     def n_parameters(self) -> int:
-        """Number of weights and biases."""
-        return sum((fan_in + 1) * fan_out for fan_in, fan_out in self.layer_shapes)
+        """Number of weights and biases of all networks."""
+        return self.n_networks * sum((fan_in + 1) * fan_out for fan_in, fan_out in self.layer_shapes)
 
     def padded_to(self, multiple: int) -> NetworkConfig:
         """The same network with every layer's width rounded up to a multiple."""
@@ -94,14 +99,29 @@ def dropout(h: jax.Array, rate: jax.Array, key: jax.Array) -> jax.Array:
     word = word ^ (word >> 16)
     # 24 bits are compared as float32, which represents all of them exactly.
     keep = (word >> 8).astype(jnp.float32) >= rate * 2.0**24
-    return jnp.where(keep, h / (1.0 - rate), 0.0)
+    return jnp.where(keep, h * (1.0 / (1.0 - rate)), 0.0)
 
 
-def _in_compute_dtype(operands: Any, /, *, dtype: Any = None, inexact: bool = True) -> Any:
-    """Cast the operands of a matrix product; the bias is added in float32."""
-    del inexact
-    inputs, kernel, bias = operands
-    return inputs.astype(dtype), kernel.astype(dtype), bias
+def sum_over_profiles(values: jax.Array) -> jax.Array:
+    """Sum over the first axis, always in the same order.
+
+    That of XLA's own sums depends on the shape of the whole stack, and so on how many networks a device holds.
+    """
+    half = 1 << max(0, len(values) - 1).bit_length()
+    values = jnp.pad(values, [(0, half - len(values)), *[(0, 0)] * (values.ndim - 1)])
+    while half > 1:
+        half //= 2
+        values = values[:half] + values[half:]
+    return values[0]
+
+
+@jax.custom_vjp
+def add_bias(h: jax.Array, bias: jax.Array) -> jax.Array:
+    """Add a bias whose gradient is summed by `sum_over_profiles`."""
+    return h + bias
+
+
+add_bias.defvjp(lambda h, bias: (h + bias, None), lambda _, gradient: (gradient, sum_over_profiles(gradient)))
 
 
 class MLP(nnx.Module):
@@ -120,42 +140,84 @@ class MLP(nnx.Module):
             nnx.Linear(
                 fan_in,
                 fan_out,
+                use_bias=False,
                 dtype=jnp.dtype(config.compute_dtype),
                 param_dtype=jnp.float32,
                 preferred_element_type=jnp.float32,
-                promote_dtype=_in_compute_dtype,
                 kernel_init=init,
                 rngs=rngs,
             )
             for (fan_in, fan_out), init in zip([*hidden_shapes, output_shape], inits, strict=True)
         )
+        self.biases = nnx.List(nnx.Param(jnp.zeros(fan_out)) for _, fan_out in config.layer_shapes)
+
+    @classmethod
+    def of(cls, config: NetworkConfig, parameters: Parameters) -> MLP:
+        """The module that holds the parameters of one network of a stack; to be called while tracing."""
+        module = nnx.eval_shape(lambda: cls(config, nnx.Rngs(0)))
+        for layer, (kernel, _) in zip(module.layers, parameters, strict=True):
+            layer.kernel = nnx.Param(kernel)
+        module.biases = nnx.List(nnx.Param(bias) for _, bias in parameters)
+        return module
+
+    @property
+    def parameters(self) -> Parameters:
+        """Weights and biases of every layer."""
+        pairs = zip(self.layers, self.biases, strict=True)
+        return tuple(Layer(layer.kernel.get_value(), bias.get_value()) for layer, bias in pairs)
 
     def last_hidden(
         self, x: jax.Array, dropout_rate: jax.Array | None = None, key: jax.Array | None = None
     ) -> jax.Array:
         """Activations of the last hidden layer, shape (n_profiles, n_units); dropout after each layer."""
         activation = ACTIVATIONS[self.activation]
-        for depth, layer in enumerate(self.layers[:-1]):
-            x = activation(layer(x))
+        for depth, (layer, bias) in enumerate(zip(self.layers[:-1], self.biases[:-1], strict=True)):
+            x = activation(add_bias(layer(x), bias.get_value()))
             if dropout_rate is not None and key is not None:
                 x = dropout(x, dropout_rate, jax.random.fold_in(key, depth))
         return x
 
     def __call__(self, x: jax.Array, dropout_rate: jax.Array | None = None, key: jax.Array | None = None) -> jax.Array:
         """Predicted targets, shape (n_profiles, n_outputs)."""
-        return self.layers[-1](self.last_hidden(x, dropout_rate, key))
+        return add_bias(self.layers[-1](self.last_hidden(x, dropout_rate, key)), self.biases[-1].get_value())
 
 
-def initial_parameters(config: NetworkConfig, key: jax.Array) -> Parameters:
-    """Draw the initial parameters; a pure function of `key`."""
-    module: Any = MLP(config, nnx.Rngs(params=key))
-    return tuple(Layer(layer.kernel.get_value(), layer.bias.get_value()) for layer in module.layers)
+def initial_parameters(config: NetworkConfig, key: jax.Array, present: jax.Array | None = None) -> Parameters:
+    """Draw the initial parameters of every network of a stack; a pure function of `key`.
+
+    `present`, shape (n_networks, n_outputs), says which outputs have a target; the weights of the others are zero. The
+    first network of a stack is drawn as if it were alone.
+    """
+
+    def draw(key: jax.Array) -> Parameters:
+        return MLP(config, nnx.Rngs(params=key)).parameters
+
+    *hidden, output = jax.vmap(draw)(network_keys(key, config.n_networks))
+    if present is not None:
+        output = output._replace(kernel=jnp.where(present[:, None], output.kernel, 0.0))
+    return (*hidden, output)
 
 
-def network(config: NetworkConfig, parameters: Parameters) -> MLP:
-    """The module that holds the given parameters; to be called while tracing."""
-    module = nnx.eval_shape(lambda: MLP(config, nnx.Rngs(0)))
-    for layer, (kernel, bias) in zip(module.layers, parameters, strict=True):
-        layer.kernel = nnx.Param(kernel)
-        layer.bias = nnx.Param(bias)
-    return module
+def network_keys(key: jax.Array, n_networks: int) -> jax.Array:
+    """A key for every network of a stack."""
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(jnp.arange(n_networks))
+
+
+def stacked(parameters: Parameters, sets: TargetSets) -> Parameters:
+    """Parameters as an estimator shows them, brought into the form of a stack.
+
+    Estimators show those of one network as they are; of several the hidden layers are stacked, while the output layer
+    has one column for each target, in their order.
+    """
+    *hidden, output = parameters
+    if len(sets) == 1:
+        hidden = [Layer(kernel[None], bias[None]) for kernel, bias in hidden]
+    return (*hidden, Layer(*map(sets.split, output)))
+
+
+def shown(parameters: Parameters, sets: TargetSets) -> Parameters:
+    """The reverse of `stacked`."""
+    *hidden, output = parameters
+    if len(sets) == 1:
+        hidden = [Layer(kernel[0], bias[0]) for kernel, bias in hidden]
+    return (*hidden, Layer(*map(sets.joined, output)))

@@ -42,13 +42,13 @@ NOISE = 20.0
 class OptimizerSettings(NamedTuple):
     """The numbers of an optimiser. All are traced: changing one compiles nothing."""
 
-    learning_rate: Any
+    learning_rate: Any  # (n_networks,)
     momentum: Any
     weight_decay: Any
     beta_1: Any
     beta_2: Any
     epsilon: Any
-    layer_rates: Any  # a factor of the learning rate for every parameter, in the structure of the parameters
+    layer_rates: Any  # factors of the learning rate, (n_networks,) for every array of the parameters
 
 
 # Enough to ask an optimiser for the structure of its state.
@@ -64,10 +64,15 @@ def make_optimizer(solver: str, settings: OptimizerSettings) -> optax.GradientTr
 
     def descend(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
         del params
-        return jax.tree.map(lambda update, rate: -settings.learning_rate * rate * update, updates, settings.layer_rates)
+
+        def scaled(update: jax.Array, factor: jax.Array) -> jax.Array:
+            rate = settings.learning_rate * factor
+            return -rate.reshape(-1, *[1] * (update.ndim - 1)) * update
+
+        return jax.tree.map(scaled, updates, settings.layer_rates)
 
     def is_kernel(params: optax.Params) -> optax.Params:
-        return jax.tree.map(lambda parameter: parameter.ndim == 2, params)
+        return jax.tree.map(lambda parameter: parameter.ndim == 3, params)
 
     if solver == "sgd":
         return optax.chain(optax.stateless(descend), optax.trace(decay=settings.momentum))
@@ -164,3 +169,7 @@ class LearningRateDecay:
         if error > self.previous_error:
             learning_rate = max(learning_rate * self.factor, self.minimum)
         return replace(self, learning_rate=learning_rate, previous_error=error)
+
+    def since(self, error: float) -> LearningRateDecay:
+        """The record with another error to compare the next with."""
+        return replace(self, previous_error=error)

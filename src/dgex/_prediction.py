@@ -7,7 +7,8 @@ from collections import deque
 import jax
 import numpy as np
 
-from dgex._network import NetworkConfig, Parameters, initial_parameters
+from dgex._network import NetworkConfig, Parameters, initial_parameters, stacked
+from dgex._partition import TargetSets
 from dgex._programs import BLOCK_ROWS, Scaling, place_scaling, predict_program
 from dgex._sharding import Layout, resized
 
@@ -16,7 +17,12 @@ BLOCKS_IN_FLIGHT = 2
 
 
 def predict(
-    config: NetworkConfig, layout: Layout, parameters: Parameters, scaling: Scaling, X: np.ndarray
+    config: NetworkConfig,
+    layout: Layout,
+    parameters: Parameters,
+    sets: TargetSets,
+    scaling: Scaling,
+    X: np.ndarray,
 ) -> np.ndarray:
     """Predicted targets in the units of training and the type of `X`, shape (n_profiles, n_targets).
 
@@ -24,16 +30,19 @@ def predict(
     profiles come with it.
     """
     program = predict_program(config, layout)
-    structure = jax.eval_shape(lambda: initial_parameters(config.padded_to(len(layout.devices)), jax.random.key(0)))
-    parameters = jax.device_put(resized(parameters, structure), layout.shardings(structure))
-    scaling = place_scaling(scaling, layout)
-    result = np.empty((len(X), config.n_outputs), dtype=X.dtype)
+    padded = config.padded_to(layout.n_shards)
+    structure = jax.eval_shape(lambda: initial_parameters(padded, jax.random.key(0)))
+    parameters = jax.device_put(resized(stacked(parameters, sets), structure), layout.shardings(structure))
+    scaling = place_scaling(scaling, sets, layout)
+    result = np.empty((len(X), sets.n_targets), dtype=X.dtype)
     computed: deque[tuple[int, jax.Array]] = deque()
 
     def collect() -> None:
         start, block = computed.popleft()
         rows = result[start : start + BLOCK_ROWS]
-        rows[:] = np.asarray(block)[: len(rows), : config.n_outputs]
+        stack = np.asarray(block)
+        for network, size in enumerate(sets.sizes):
+            rows[:, sets.columns(network, 0, size)] = stack[network, : len(rows), :size]
 
     for start in range(0, len(X), BLOCK_ROWS):
         x = np.zeros((BLOCK_ROWS, config.n_inputs), dtype=np.float32)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from dgex._partition import TargetSets
 from dgex._sharding import Layout
 
 # Bytes of the profiles that travel to the devices at a time; twice as much is there, since the next piece is loaded
@@ -22,13 +23,14 @@ PIECE_BYTES = 2**28
 class ProfileSet(NamedTuple):
     """Some profiles of a pair of arrays, in the units of the user.
 
-    On the devices, landmarks are replicated and targets sharded by gene; on the host, both are NumPy arrays of any kind
-    (memory maps among them).
+    On the devices, landmarks are replicated and targets divided by network and gene; on the host, both are NumPy arrays
+    of any kind (memory maps among them).
     """
 
     X: Any  # (n_stored, n_landmarks)
-    y: Any  # (n_stored, n_targets)
+    y: Any  # (n_networks, n_stored, targets of the largest set) on the devices, else (n_stored, n_targets)
     rows: np.ndarray  # which rows belong to the set
+    targets: TargetSets
 
     @property
     def on_devices(self) -> bool:
@@ -73,15 +75,15 @@ def pieces(
             yield Piece(profiles.X, profiles.y, rows, 0, start, min(start + max_blocks, blocks.stop))
         return
 
-    row_bytes = 4 * (profiles.X.shape[1] + profiles.y.shape[1])
+    row_bytes = 4 * (profiles.X.shape[1] + len(profiles.targets) * profiles.targets.largest)
     n_blocks = max(1, min(max_blocks, -(-len(order) // block_rows), PIECE_BYTES // (row_bytes * block_rows)))
 
     def load(start: int) -> Piece:
         rows = order[start * block_rows : (start + n_blocks) * block_rows]
         n_stored = n_blocks * block_rows
         here = jax.device_put(np.arange(n_stored, dtype=np.int32), layout.replicated)
-        X = layout.place_landmarks(taken(profiles.X, rows, n_stored))
-        y = layout.place_targets(taken(profiles.y, rows, n_stored))
+        X = layout.place_landmarks(profiles.X, rows, n_stored)
+        y = layout.place_targets(profiles.y, profiles.targets, rows, n_stored)
         return Piece(X, y, here, start, start, min(start + n_blocks, blocks.stop))
 
     with ThreadPoolExecutor(max_workers=1) as loader:
@@ -91,13 +93,6 @@ def pieces(
             if start + n_blocks < blocks.stop:
                 coming = loader.submit(load, start + n_blocks)
             yield piece
-
-
-def taken(array: np.ndarray, rows: np.ndarray, n_stored: int) -> np.ndarray:
-    """Some rows as float32, extended with zeros."""
-    result = np.zeros((n_stored, array.shape[1]), dtype=np.float32)
-    result[: len(rows)] = array[rows]
-    return result
 
 
 def padded_rows(rows: np.ndarray, n_stored: int, block: int) -> np.ndarray:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,10 +17,11 @@ from sklearn.utils.validation import check_is_fitted
 from dgex import _validation
 from dgex._base import GeneRegressorMixin
 from dgex._network import ACTIVATIONS, Layer
+from dgex._partition import TargetSets
 from dgex._prediction import predict
 from dgex._programs import LOSSES
 from dgex._session import EpochObserver, Session, learned_scaling, open_session, selected_attributes
-from dgex._sharding import devices_in_use
+from dgex._sharding import Layout, devices_in_use
 from dgex._training import EarlyStopping
 
 
@@ -93,6 +93,13 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         Whether to print a line for every epoch.
     compute_dtype : {"float32", "bfloat16"}, default="float32"
         Type of the operands of matrix products. Weights, sums and updates are float32 in either case.
+    n_partitions : int, default=1
+        Number of independent networks, each with `hidden_layer_sizes` and targets of its own. They are trained together
+        in one program and divided among the devices, between which nothing then travels. The paper trains two, because
+        of its GPU's memory; 1 infers all targets jointly.
+    partition : {"random", "clustered"}, default="random"
+        Which targets share a network: random ones in equal numbers, or those with similar expression in the training
+        profiles, found by k-means. No cluster has more than twice the average number of targets.
     devices : int, sequence of int, "one" or None, default=None
         Devices to train and predict on: all that JAX sees (None), the first so many (int), or those with the given
         numbers. The units of every layer and the target genes are divided among them. "one" takes a single device, that
@@ -105,18 +112,24 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     Attributes
     ----------
     coefs_ : list of ndarray
-        Weights of each layer, float32 of shape (n_units_below, n_units).
+        Weights of each layer, float32 of shape (n_units_below, n_units). With several partitions, those of the hidden
+        layers have shape (n_partitions, n_units_below, n_units), while the columns of the output layer, (n_units,
+        n_targets), belong to the network that `partition_` tells.
     intercepts_ : list of ndarray
-        Biases of each layer, float32 of shape (n_units,).
+        Biases of each layer, float32 of shape (n_units,); with several partitions those of the hidden layers have shape
+        (n_partitions, n_units).
+    partition_ : ndarray of int of shape (n_targets,)
+        The network that infers each target.
     history_ : list of dict
         One record per epoch: "epoch", "learning_rate", "loss" (over the epoch's mini-batches, per profile, with
         dropout), "train_mae" on the monitored profiles, "validation_mae_0", "validation_mae_1", ... for each validation
         set, and "seconds". Errors are means over profiles and targets on standardized expression, as in the paper's
-        tables. `pandas.DataFrame(model.history_)` makes a table of it.
+        tables. Several partitions have records of their own besides ("train_mae_partition_0", ...); "learning_rate" is
+        then the mean of theirs. `pandas.DataFrame(model.history_)` makes a table of it.
     loss_curve_ : list of float
         The "loss" of every epoch.
-    best_epoch_ : int
-        The epoch, counted from 1, whose weights predict.
+    best_epoch_ : int or ndarray of int of shape (n_partitions,)
+        The epoch, counted from 1, whose weights predict; of each network if there are several.
     best_score_ : float or None
         Its mean absolute error on the validation set (lower is better), on standardized expression; None without
         selection.
@@ -206,6 +219,8 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
         "compute_dtype": [StrOptions({"float32", "bfloat16"})],
+        "n_partitions": [Interval(Integral, 1, None, closed="left")],
+        "partition": [StrOptions({"random", "clustered"})],
         "devices": [Interval(Integral, 1, None, closed="left"), StrOptions({"one"}), "array-like", None],
         "data_location": [StrOptions({"auto", "device", "host"})],
     }
@@ -238,6 +253,8 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         random_state: int | np.random.RandomState | None = None,
         verbose: bool | int = False,
         compute_dtype: str = "float32",
+        n_partitions: int = 1,
+        partition: str = "random",
         devices: int | str | Sequence[int] | None = None,
         data_location: str = "auto",
     ):
@@ -266,6 +283,8 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
         self.compute_dtype = compute_dtype
+        self.n_partitions = n_partitions
+        self.partition = partition
         self.devices = devices
         self.data_location = data_location
 
@@ -310,8 +329,8 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         """
         self._validate_params()
         going_on = self.warm_start and hasattr(self, "_run")
-        with self._session(
-            X, y, X_val, y_val, going_on=going_on, validation_fraction=self.validation_fraction
+        with open_session(
+            self, X, y, X_val, y_val, going_on=going_on, validation_fraction=self.validation_fraction
         ) as session:
             if self.early_stopping and not session.data.validation:
                 raise ValueError(
@@ -355,7 +374,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         """
         self._validate_params()
         going_on = hasattr(self, "_run")
-        with self._session(X, y, X_val, y_val, going_on=going_on, validation_fraction=0.0) as session:
+        with open_session(self, X, y, X_val, y_val, going_on=going_on, validation_fraction=0.0) as session:
             session.train(1, None, EpochObserver(session, self.verbose))
             self._keep(session)
         return self
@@ -378,8 +397,10 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         X_array = _validation.validated_profiles(self, X, reset=False)
         _validation.require_single_precision(X_array, "X")
         parameters = tuple(map(Layer, self.coefs_, self.intercepts_))
-        with devices_in_use(self.devices) as layout:
-            y = predict(self._config.network, layout, parameters, learned_scaling(self), X_array)
+        targets = TargetSets.of(self.partition_)
+        with devices_in_use(self.devices) as devices:
+            layout = Layout(devices, len(targets))
+            y = predict(self._config.network, layout, parameters, targets, learned_scaling(self), X_array)
         return y[:, 0] if self._y_is_vector else y
 
     def best_model(self, validation_set: int = 0) -> DGEXRegressor:
@@ -402,24 +423,9 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
                 "validation sets, numbered from 0. Pass them to fit as tuples X_val=(...), y_val=(...)."
             )
         model = copy.copy(self)
-        for name, value in selected_attributes(self._run, int(validation_set)).items():
+        for name, value in selected_attributes(self._run, TargetSets.of(self.partition_), int(validation_set)).items():
             setattr(model, name, value)
         return model
-
-    @contextmanager
-    def _session(
-        self, X: Any, y: Any, X_val: Any, y_val: Any, *, going_on: bool, validation_fraction: float
-    ) -> Iterator[Session]:
-        """Check the data and put it, with a new run or that of before, onto the devices."""
-        min_profiles = 1 if going_on and validation_fraction == 0 else 2
-        profiles = _validation.validated_training_data(self, X, y, reset=not going_on, min_profiles=min_profiles)
-        for array, name in zip(profiles, ("X", "y"), strict=True):
-            _validation.require_single_precision(array, name)
-        sets = _validation.validated_sets(self, X_val, y_val)
-        if not going_on:
-            _validation.warn_of_measured_targets(self, *profiles)
-        with devices_in_use(self.devices) as layout:
-            yield open_session(self, layout, profiles, sets, going_on=going_on, validation_fraction=validation_fraction)
 
     def _keep(self, session: Session) -> None:
         """Store what was learned, unless an interrupt came before there was anything."""

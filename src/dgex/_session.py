@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from sklearn.callback import CallbackContext
 from sklearn.utils import check_random_state
 
+from dgex import _validation
 from dgex._memory import Demand, free_memory, keep_on_devices, shortage_explained, training_demand
 from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import (
@@ -19,16 +21,19 @@ from dgex._optimizer import (
     automatic_learning_rate,
     paper_layer_rates,
 )
+from dgex._partition import TargetSets, target_sets
 from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
-from dgex._sharding import Layout, stored_rows
+from dgex._sharding import Layout, devices_in_use, stored_rows
 from dgex._statistics import gene_scaling
 from dgex._training import (
+    PARTITION,
     BestEpoch,
     EarlyStopping,
     TrainingData,
     TrainingRun,
     fingerprint,
+    generator,
     hold_out,
     monitored,
     start_run,
@@ -40,7 +45,7 @@ from dgex._training import (
 Arrays = tuple[np.ndarray, np.ndarray]
 
 # Parameters of the estimator that a run which goes on compares with those it was started with.
-SETTINGS = ("learning_rate_init", "standardize")
+SETTINGS = ("learning_rate_init", "standardize", "n_partitions", "partition")
 
 
 @dataclass
@@ -49,6 +54,7 @@ class Session:
 
     config: TrainConfig
     layout: Layout
+    targets: TargetSets
     data: TrainingData
     rates: Rates
     scaling: Scaling
@@ -63,7 +69,7 @@ class Session:
 
     def fitted_attributes(self) -> dict[str, Any]:
         """What an estimator needs to know of the run as it is now, as NumPy arrays and Python values."""
-        run = to_host(self.run, self.config)
+        run = to_host(self.run, self.config, self.targets)
         return {
             "_config": self.config,
             "_run": run,
@@ -76,72 +82,105 @@ class Session:
             "loss_curve_": [record["loss"] for record in run.history],
             "n_iter_": run.epoch,
             "n_layers_": len(self.config.network.layer_shapes) + 1,
-            **selected_attributes(run, 0),
+            "partition_": self.targets.partition,
+            **selected_attributes(run, self.targets, 0),
         }
 
 
-def selected_attributes(run: TrainingRun, validation_set: int) -> dict[str, Any]:
+def selected_attributes(run: TrainingRun, targets: TargetSets, validation_set: int) -> dict[str, Any]:
     """The attributes that depend on which validation set selects the epoch."""
     best = run.best[validation_set] if run.best else BestEpoch()
     if best.parameters is not None:
-        parameters, epoch, score = best.parameters, best.epoch, best.error
+        parameters, epochs = best.parameters, best.epochs
+        score = float(np.average(best.errors, weights=targets.sizes))
     else:
-        parameters, epoch, score = run.state.parameters, run.epoch, None
+        parameters, epochs, score = run.state.parameters, (run.epoch,) * len(targets), None
     return {
         "coefs_": [layer.kernel for layer in parameters],
         "intercepts_": [layer.bias for layer in parameters],
-        "best_epoch_": epoch,
+        "best_epoch_": epochs[0] if len(targets) == 1 else np.array(epochs),
         "best_score_": score,
     }
 
 
+@contextmanager
 def open_session(
+    model: Any, X: Any, y: Any, X_val: Any, y_val: Any, *, going_on: bool, validation_fraction: float
+) -> Iterator[Session]:
+    """Check the data of a call and put it, with a run that is new or the estimator's own, onto the devices."""
+    min_profiles = 1 if going_on and validation_fraction == 0 else 2
+    profiles = _validation.validated_training_data(model, X, y, reset=not going_on, min_profiles=min_profiles)
+    for array, name in zip(profiles, ("X", "y"), strict=True):
+        _validation.require_single_precision(array, name)
+    sets = _validation.validated_sets(model, X_val, y_val)
+    if not going_on:
+        _validation.warn_of_measured_targets(model, *profiles)
+    with devices_in_use(model.devices) as devices:
+        yield session_on(model, devices, profiles, sets, going_on=going_on, validation_fraction=validation_fraction)
+
+
+def session_on(
     model: Any,
-    layout: Layout,
+    devices: Sequence[Any],
     profiles: Arrays,
     validation_sets: Sequence[Arrays],
     *,
     going_on: bool,
     validation_fraction: float,
 ) -> Session:
-    """Put data and a run, new or the estimator's own, onto the devices."""
-    config = train_config(model, *profiles)
+    """A session of checked data."""
+    seed = model._run.seed if going_on else int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
+    fraction = 0.0 if validation_sets else validation_fraction
+    rows, held_out = training_rows(len(profiles[0]), fraction, seed, n_wanted=1 if going_on else 2)
+    targets = (
+        TargetSets.of(model.partition_)
+        if going_on
+        else target_sets(model.partition, model.n_partitions, profiles[1], rows, generator(seed, PARTITION))
+    )
+    config = train_config(model, profiles[0], targets)
+    layout = Layout(tuple(devices), len(targets))
     learning_rate = initial_learning_rate(model)
     demand = training_demand(config, layout, [profiles, *validation_sets])
     resident = keep_on_devices(model.data_location, demand, free_memory(layout))
     with shortage_explained(config, layout, demand):
-        run = opened_run(model, config, layout, learning_rate, going_on=going_on)
-        fraction = 0.0 if validation_sets else validation_fraction
-        rows, held_out = training_rows(len(profiles[0]), fraction, run.seed, n_wanted=1 if going_on else 2)
+        decay = LearningRateDecay(learning_rate, float(model.learning_rate_decay), float(model.learning_rate_min))
+        if going_on:
+            run = reopened_run(model, config, layout, targets, decay)
+        else:
+            run = start_run(config, layout, targets, seed, decay)
         scaling = learned_scaling(model) if going_on else training_scaling(*profiles, rows, model.standardize)
 
-        X, y = placed(profiles, layout, resident)
-        validation = [ProfileSet(X, y, held_out)] if len(held_out) else []
+        X, y = placed(profiles, targets, layout, resident)
+        validation = [ProfileSet(X, y, held_out, targets)] if len(held_out) else []
         for arrays in validation_sets:
-            validation.append(ProfileSet(*placed(arrays, layout, resident), np.arange(len(arrays[0]))))
+            validation.append(
+                ProfileSet(*placed(arrays, targets, layout, resident), np.arange(len(arrays[0])), targets)
+            )
         data = TrainingData(
-            training=ProfileSet(X, y, rows),
-            monitor=ProfileSet(X, y, monitored(rows, model.monitor_size, run.seed)),
+            training=ProfileSet(X, y, rows, targets),
+            monitor=ProfileSet(X, y, monitored(rows, model.monitor_size, seed), targets),
             validation=tuple(validation),
-            scaling=place_scaling(scaling, layout),
+            scaling=place_scaling(scaling, targets, layout),
             fingerprint=fingerprint(*profiles, rows),
         )
-    rates = training_rates(model, config, learning_rate)
+    rates = training_rates(model, config, targets, learning_rate)
     settings = {name: getattr(model, name) for name in SETTINGS}
-    return Session(config, layout, data, rates, scaling, run, settings, demand)
+    return Session(config, layout, targets, data, rates, scaling, run, settings, demand)
 
 
-def opened_run(model: Any, config: TrainConfig, layout: Layout, learning_rate: float, *, going_on: bool) -> TrainingRun:
-    """A new run on the devices, or the estimator's own with the decay that its parameters ask for now."""
-    decay = LearningRateDecay(learning_rate, float(model.learning_rate_decay), float(model.learning_rate_min))
-    if not going_on:
-        seed = int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
-        return start_run(config, layout, seed, decay)
+def reopened_run(
+    model: Any, config: TrainConfig, layout: Layout, targets: TargetSets, decay: LearningRateDecay
+) -> TrainingRun:
+    """An estimator's own run on the devices, with the decay that its parameters ask for now."""
     require_same_network(model, config)
-    run = to_devices(model._run, config, layout)
-    if model.learning_rate_init == model._settings["learning_rate_init"]:
-        decay = replace(decay, learning_rate=run.decay.learning_rate)
-    run.decay = replace(decay, previous_error=run.decay.previous_error)
+    run = to_devices(model._run, config, layout, targets)
+    unchanged = model.learning_rate_init == model._settings["learning_rate_init"]
+
+    def changed(before: LearningRateDecay) -> LearningRateDecay:
+        learning_rate = before.learning_rate if unchanged else decay.learning_rate
+        return replace(decay, learning_rate=learning_rate, previous_error=before.previous_error)
+
+    run.decay = tuple(map(changed, run.decay))
     return run
 
 
@@ -157,19 +196,26 @@ def training_rows(n_profiles: int, fraction: float, seed: int, n_wanted: int) ->
     return rows, held_out
 
 
-def placed(arrays: Arrays, layout: Layout, resident: bool) -> tuple[Any, Any]:
+def placed(arrays: Arrays, targets: TargetSets, layout: Layout, resident: bool) -> tuple[Any, Any]:
     """Landmarks and targets on the devices, or as they are on the host."""
     X, y = arrays
-    return (layout.place_landmarks(X), layout.place_targets(y)) if resident else (X, y)
+    return (layout.place_landmarks(X), layout.place_targets(y, targets)) if resident else (X, y)
 
 
-def train_config(model: Any, X: np.ndarray, y: np.ndarray) -> TrainConfig:
+def train_config(model: Any, X: np.ndarray, targets: TargetSets) -> TrainConfig:
     """What of an estimator's parameters selects the compiled program."""
     sizes = model.hidden_layer_sizes
     sizes = (sizes,) if np.ndim(sizes) == 0 else tuple(sizes)
     if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 1 for size in sizes):
         raise ValueError(f"Got hidden_layer_sizes={sizes}, but expected whole numbers of at least 1, one per layer.")
-    network = NetworkConfig(X.shape[1], tuple(map(int, sizes)), y.shape[1], model.activation, model.compute_dtype)
+    network = NetworkConfig(
+        X.shape[1],
+        tuple(map(int, sizes)),
+        targets.largest,
+        model.activation,
+        model.compute_dtype,
+        n_networks=len(targets),
+    )
     batch_size = min(int(model.batch_size), stored_rows(X))
     return TrainConfig(network, model.loss, model.solver, batch_size, dropout=model.dropout > 0)
 
@@ -188,23 +234,28 @@ def initial_learning_rate(model: Any) -> float:
     return float(learning_rate)
 
 
-def training_rates(model: Any, config: TrainConfig, learning_rate: float) -> Rates:
+def training_rates(model: Any, config: TrainConfig, targets: TargetSets, learning_rate: float) -> Rates:
     """The numbers of the optimiser and of dropout."""
-    shapes = config.network.layer_shapes
-    if model.solver == "adamw":
-        factors = [(1.0, 1.0)] * len(shapes)
-    elif model.learning_rate_init == "auto":
-        factors = automatic_layer_rates(shapes, model.activation, int(model.batch_size))
-    else:
-        factors = paper_layer_rates(len(shapes))
+
+    def factors(n_targets: int) -> list[tuple[float, float]]:
+        *hidden, (fan_in, _) = config.network.layer_shapes
+        if model.solver == "adamw":
+            return [(1.0, 1.0)] * (len(hidden) + 1)
+        if model.learning_rate_init == "auto":
+            return automatic_layer_rates([*hidden, (fan_in, n_targets)], model.activation, int(model.batch_size))
+        return paper_layer_rates(len(hidden) + 1)
+
+    by_network = np.array([factors(size) for size in targets.sizes], dtype=np.float32)
     settings = OptimizerSettings(
-        learning_rate,
+        np.full(len(targets), learning_rate, dtype=np.float32),
         momentum=float(model.momentum),
         weight_decay=float(model.weight_decay),
         beta_1=float(model.beta_1),
         beta_2=float(model.beta_2),
         epsilon=float(model.epsilon),
-        layer_rates=tuple(Layer(*pair) for pair in factors),
+        layer_rates=tuple(
+            Layer(by_network[:, layer, 0], by_network[:, layer, 1]) for layer in range(by_network.shape[1])
+        ),
     )
     return Rates(settings, float(model.dropout))
 
@@ -224,7 +275,7 @@ def require_same_network(model: Any, asked: TrainConfig) -> None:
     """Raise unless training can go on with the parameters asked for."""
     trained: TrainConfig = model._config
     for name, before, now in (
-        ("standardize", model._settings["standardize"], model.standardize),
+        *((name, model._settings[name], getattr(model, name)) for name in ("standardize", "n_partitions", "partition")),
         ("hidden_layer_sizes", trained.network.hidden_layer_sizes, asked.network.hidden_layer_sizes),
         ("activation", trained.network.activation, asked.network.activation),
         ("solver", trained.solver, asked.solver),

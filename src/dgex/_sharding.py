@@ -1,11 +1,14 @@
-"""Which device holds what: one joint network, sharded along its units and its target genes.
+"""Which device holds what.
 
-Every kernel is split by its output columns and every bias with it; the targets are split by gene, the landmarks
-are replicated. In a training step only activations travel (batch x units); weights, momentum and targets never do.
+The devices form a grid. Along its first axis the independent networks of a stack are divided: nothing travels between
+them. Along the second, one network is: every kernel is split by its output columns and every bias with it, the targets
+by gene; in a training step only activations travel (batch x units), weights, momentum and targets never do. Landmarks
+are on every device.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +22,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
-# The mesh axis along which units of a layer and target genes are split.
+from dgex._partition import TargetSets
+
+# The axes of the grid of devices.
+NETWORKS = "networks"
 UNITS = "units"
 
 # XLA reads host memory in place, without a copy, when it is aligned to this many bytes (CPU backend).
@@ -32,17 +38,31 @@ _counting = threading.Lock()
 SHARED_PROGRAM_ROWS = 16
 SHARED_PROGRAM_SIZE = 2**24
 
+# Bytes of targets gathered at a time.
+GATHER_BYTES = 2**26
+
 
 @dataclass(frozen=True)
 class Layout:
-    """The devices of one model; hashable, so that it can select a compiled program."""
+    """The devices of one stack of networks; hashable, so that it can select a compiled program."""
 
     devices: tuple[jax.Device, ...]
+    n_networks: int = 1
+
+    @property
+    def n_groups(self) -> int:
+        """How many parts the stack of networks is divided into: as many as leave no device idle."""
+        return math.gcd(len(self.devices), self.n_networks)
+
+    @property
+    def n_shards(self) -> int:
+        """How many devices each network is divided among."""
+        return len(self.devices) // self.n_groups
 
     @property
     def mesh(self) -> Mesh:
-        """A line of devices."""
-        return Mesh(np.array(self.devices), (UNITS,))
+        """The grid of devices."""
+        return Mesh(np.array(self.devices).reshape(self.n_groups, self.n_shards), (NETWORKS, UNITS))
 
     @property
     def platform(self) -> str:
@@ -54,29 +74,40 @@ class Layout:
         """The sharding of an array that every device holds whole."""
         return NamedSharding(self.mesh, Spec())
 
-    def by_column(self, n_dimensions: int) -> NamedSharding:
-        """The sharding of an array whose last axis counts units or target genes; scalars are replicated."""
-        axes = [None] * (n_dimensions - 1) + [UNITS] if n_dimensions else []
+    def divided(self, n_dimensions: int) -> NamedSharding:
+        """The sharding of an array whose first axis counts networks and whose last, if another, units or targets."""
+        axes = [NETWORKS, *[None] * (n_dimensions - 2), UNITS][:n_dimensions]
         return NamedSharding(self.mesh, Spec(*axes))
 
     def shardings(self, tree: Any) -> Any:
         """The sharding of each array of a training state."""
-        return jax.tree.map(lambda array: self.by_column(array.ndim), tree)
+        return jax.tree.map(lambda array: self.divided(array.ndim), tree)
 
     def place(self, tree: Any) -> Any:
         """Put a training state's arrays onto the devices, as copies: a training step overwrites what it is given."""
         return jax.device_put(tree, self.shardings(tree), may_alias=False)
 
-    def place_landmarks(self, X: np.ndarray) -> jax.Array:
-        """Put landmarks onto every device as float32, their rows padded as by `stored_rows`."""
-        shape = (stored_rows(X), X.shape[1])
-        return jax.make_array_from_callback(shape, self.replicated, lambda index: _part(X, shape, index))
+    def place_landmarks(self, X: np.ndarray, rows: np.ndarray | None = None, n_stored: int | None = None) -> jax.Array:
+        """Put landmarks of all profiles or some onto every device, as float32 and followed by rows of zeros."""
+        shape = (n_stored or stored_rows(X), X.shape[1])
+        return jax.make_array_from_callback(shape, self.replicated, lambda index: _landmarks(X, rows, shape))
 
-    def place_targets(self, y: np.ndarray) -> jax.Array:
-        """Put on each device its share of the targets as float32, padded to equal shares and as by `stored_rows`."""
-        n_devices = len(self.devices)
-        shape = (stored_rows(y), -(-y.shape[1] // n_devices) * n_devices)
-        return jax.make_array_from_callback(shape, self.by_column(2), lambda index: _part(y, shape, index))
+    def place_targets(
+        self, y: np.ndarray, sets: TargetSets, rows: np.ndarray | None = None, n_stored: int | None = None
+    ) -> jax.Array:
+        """Put on each device its share of the targets, as float32, shape (n_networks, n_stored, n_targets of each).
+
+        The sets are padded with zeros to the same size, divisible among the devices, and so are the rows.
+        """
+        shape = (len(sets), n_stored or stored_rows(y), -(-sets.largest // self.n_shards) * self.n_shards)
+
+        def share(index: tuple[slice, ...] | None) -> np.ndarray:
+            index = index or (slice(None),) * 3
+            (first, last), _, (start, stop) = (part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
+            columns = [sets.columns(network, start, stop) for network in range(first, last)]
+            return _targets(y, rows, columns, (last - first, shape[1], stop - start))
+
+        return jax.make_array_from_callback(shape, self.divided(3), share)
 
 
 def stored_rows(array: np.ndarray) -> int:
@@ -89,17 +120,33 @@ def stored_rows(array: np.ndarray) -> int:
     return -(-len(array) // multiple) * multiple
 
 
-def _part(array: np.ndarray, shape: tuple[int, ...], index: tuple[slice, ...] | None) -> np.ndarray:
-    """The part of a padded float32 array that one device holds; the host copies it at most once."""
-    index = (slice(None),) * len(shape) if index is None else index
-    bounds = [axis.indices(size)[:2] for axis, size in zip(index, shape, strict=True)]
-    source = array[tuple(slice(*bound) for bound in bounds)]
-    target_shape = tuple(stop - start for start, stop in bounds)
-    if source.shape == target_shape and source.dtype == np.float32:
-        return source
-    target = aligned_zeros(target_shape)
-    target[tuple(slice(size) for size in source.shape)] = source
-    return target
+def _landmarks(X: np.ndarray, rows: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Landmarks as a device holds them; the host copies them at most once."""
+    if rows is None and X.shape == shape and X.dtype == np.float32:
+        return X
+    result = aligned_zeros(shape)
+    result[: len(X) if rows is None else len(rows)] = X if rows is None else X[rows]
+    return result
+
+
+def _targets(
+    y: np.ndarray, rows: np.ndarray | None, columns: list[slice | np.ndarray], shape: tuple[int, ...]
+) -> np.ndarray:
+    """The given columns of every network's targets as a device holds them; the host copies them at most once."""
+    if len(columns) == 1 and isinstance(columns[0], slice) and rows is None and y.dtype == np.float32:
+        share: np.ndarray = y[None, :, columns[0]]
+        if share.shape == shape:
+            return share
+    result = aligned_zeros(shape)
+    n_rows = len(y) if rows is None else len(rows)
+    block_rows = max(1, GATHER_BYTES // (y.itemsize * max(1, y.shape[1])))
+    for start in range(0, n_rows, block_rows):
+        stop = min(start + block_rows, n_rows)
+        block = y[start:stop] if rows is None else y[rows[start:stop]]
+        for network, chosen in enumerate(columns):
+            part = block[:, chosen]
+            result[network, start:stop, : part.shape[1]] = part
+    return result
 
 
 def resized(tree: Any, like: Any) -> Any:
@@ -124,7 +171,7 @@ def aligned_zeros(shape: tuple[int, ...]) -> np.ndarray:
 
 
 @contextmanager
-def devices_in_use(devices: int | str | Sequence[int | jax.Device] | None) -> Iterator[Layout]:
+def devices_in_use(devices: int | str | Sequence[int | jax.Device] | None) -> Iterator[tuple[jax.Device, ...]]:
     """The devices that a parameter `devices` asks for; with "one", that with the fewest users of this process."""
     if devices != "one":
         yield select_devices(devices)
@@ -133,17 +180,17 @@ def devices_in_use(devices: int | str | Sequence[int | jax.Device] | None) -> It
         device = min(jax.local_devices(), key=lambda device: _users[device])
         _users[device] += 1
     try:
-        yield Layout((device,))
+        yield (device,)
     finally:
         with _counting:
             _users[device] -= 1
 
 
-def select_devices(devices: int | Sequence[int | jax.Device] | None) -> Layout:
+def select_devices(devices: int | Sequence[int | jax.Device] | None) -> tuple[jax.Device, ...]:
     """All visible devices, the first so many, or exactly those listed."""
     visible = jax.devices()
     if devices is None:
-        return Layout(tuple(visible))
+        return tuple(visible)
     if isinstance(devices, int | np.integer):
         devices = range(devices)
     chosen = tuple(_device(device, visible) for device in devices)
@@ -152,7 +199,7 @@ def select_devices(devices: int | Sequence[int | jax.Device] | None) -> Layout:
             f"Got devices={list(devices)!r}, but expected at least one device, none of them twice. "
             "Use devices=None for all visible devices."
         )
-    return Layout(chosen)
+    return chosen
 
 
 def _device(device: int | jax.Device, visible: list[jax.Device]) -> jax.Device:

@@ -4,6 +4,9 @@ An epoch is a compiled loop over mini-batches that are gathered on the device, c
 keyboard interrupt to be felt. Between epochs the host decays the learning rate, keeps the best epoch of every
 validation set and writes the history. Order and dropout derive from (seed, epoch, step) alone, so that neither the
 number of devices nor an interruption changes the result.
+
+A run trains a stack of independent networks, most often of one. Each has its own learning rate and its own best epochs,
+by its own targets; they share the order of the profiles and end together.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -22,8 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dgex._network import NetworkConfig, Parameters
+from dgex._network import Layer, NetworkConfig, Parameters, shown, stacked
 from dgex._optimizer import LearningRateDecay
+from dgex._partition import TargetSets
 from dgex._profiles import ProfileSet, pieces
 from dgex._programs import (
     BLOCK_ROWS,
@@ -46,7 +50,7 @@ ACCELERATOR_FLOPS_PER_CALL = 2e13
 INITIALIZATION = 2**32 - 1
 
 # Streams of the host's random numbers.
-ORDER, HOLD_OUT, MONITOR = range(3)
+ORDER, HOLD_OUT, MONITOR, PARTITION = range(4)
 
 
 class TrainingDiverged(FloatingPointError):
@@ -66,11 +70,11 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class BestEpoch:
-    """The epoch with the lowest mean absolute error on one validation set so far."""
+    """For every network, the epoch with the lowest mean absolute error on one validation set so far."""
 
     parameters: Parameters | None = None
-    epoch: int = 0
-    error: float = math.inf
+    epochs: tuple[int, ...] = ()
+    errors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,20 +114,23 @@ class TrainingRun:
 
     state: TrainState
     seed: int
-    decay: LearningRateDecay
+    decay: tuple[LearningRateDecay, ...]  # one per network
     best: tuple[BestEpoch, ...] = ()  # one per validation set
     epoch: int = 0  # epochs finished
     step: int = 0  # mini-batches done of the epoch under way
-    epoch_loss: float = 0.0  # their loss, summed over profiles
+    epoch_loss: np.ndarray | float = 0.0  # their loss, summed over profiles, of each network
     batches: tuple[int, ...] = ()  # profiles, their fingerprint and the batch size that `step` counts in
     history: list[dict[str, float]] = field(default_factory=list)
     interrupted: bool = False
 
 
-def start_run(config: TrainConfig, layout: Layout, seed: int, decay: LearningRateDecay) -> TrainingRun:
+def start_run(
+    config: TrainConfig, layout: Layout, targets: TargetSets, seed: int, decay: LearningRateDecay
+) -> TrainingRun:
     """A run before its first mini-batch."""
     key = jax.random.fold_in(root_key(seed), INITIALIZATION)
-    return TrainingRun(initial_program(config, layout)(key), seed, decay)
+    state = initial_program(config, layout)(key, targets.present)
+    return TrainingRun(state, seed, (decay,) * len(targets))
 
 
 def train(
@@ -169,39 +176,58 @@ def resume(run: TrainingRun, config: TrainConfig, layout: Layout, data: Training
         # An epoch that was interrupted on other data starts anew.
         run.batches, run.step, run.epoch_loss = batches, 0, 0.0
     if run.epoch > 0 and run.step == 0:
-        error = mean_absolute_error(config.network, layout, run.state.parameters, data.monitor, data.scaling)
-        run.decay = replace(run.decay, previous_error=error)
+        errors = mean_absolute_errors(config.network, layout, run.state.parameters, data.monitor, data.scaling)
+        run.decay = tuple(map(LearningRateDecay.since, run.decay, data.monitor.targets.means(errors)))
 
 
 def train_epoch(run: TrainingRun, config: TrainConfig, layout: Layout, data: TrainingData, rates: Rates) -> list[float]:
     """Finish the epoch under way, record it, and return its validation errors."""
     start = time.perf_counter()
     run_steps(run, config, layout, data, rates)
-    parameters = run.state.parameters
-    training_error = mean_absolute_error(config.network, layout, parameters, data.monitor, data.scaling)
-    require_finite(training_error, run)
-    errors = [mean_absolute_error(config.network, layout, parameters, s, data.scaling) for s in data.validation]
-    if not np.isfinite(errors).all():
+
+    def errors_on(profiles: ProfileSet) -> np.ndarray:
+        return mean_absolute_errors(config.network, layout, run.state.parameters, profiles, data.scaling)
+
+    training_errors = errors_on(data.monitor)
+    require_finite(training_errors, run)
+    errors = [errors_on(profiles) for profiles in data.validation]
+    if not all(np.isfinite(by_target).all() for by_target in errors):
         raise ValueError(
-            f"The errors on the validation sets are {errors}, but expected finite numbers. Are their values in the "
-            "units of training?"
+            f"The errors on the validation sets are {[float(by_target.mean()) for by_target in errors]}, but expected "
+            "finite numbers. Are their values in the units of training?"
         )
 
     with deferred_keyboard_interrupt():
-        run.history.append(
-            {
-                "epoch": run.epoch + 1,
-                "learning_rate": run.decay.learning_rate,
-                "loss": run.epoch_loss / len(data.training.rows),
-                "train_mae": training_error,
-                **{f"validation_mae_{index}": error for index, error in enumerate(errors)},
-                "seconds": time.perf_counter() - start,
-            }
-        )
-        run.best = updated_best(run.best, parameters, run.epoch + 1, errors)
-        run.decay = run.decay.update(training_error)
+        seconds = time.perf_counter() - start
+        run.history.append(epoch_record(run, data, training_errors, errors, seconds))
+        run.best = updated_best(run.best, run.state.parameters, run.epoch + 1, data.training.targets, errors)
+        run.decay = tuple(map(LearningRateDecay.update, run.decay, data.training.targets.means(training_errors)))
         run.epoch, run.step, run.epoch_loss = run.epoch + 1, 0, 0.0
-    return errors
+    return [float(by_target.mean()) for by_target in errors]
+
+
+def epoch_record(
+    run: TrainingRun, data: TrainingData, training_errors: np.ndarray, errors: Sequence[np.ndarray], seconds: float
+) -> dict[str, float]:
+    """What the history says of an epoch: of all targets, and of each network where there are several."""
+    targets = data.training.targets
+    losses = np.asarray(run.epoch_loss, dtype=np.float64) / len(data.training.rows)
+    learning_rates = np.array([decay.learning_rate for decay in run.decay])
+    named_errors = {"train_mae": training_errors}
+    named_errors.update({f"validation_mae_{index}": by_target for index, by_target in enumerate(errors)})
+    record = {
+        "epoch": run.epoch + 1,
+        "learning_rate": float(learning_rates.mean()),
+        "loss": float(losses.sum()),
+        **{name: float(by_target.mean()) for name, by_target in named_errors.items()},
+        "seconds": seconds,
+    }
+    if len(targets) > 1:
+        by_network = {"learning_rate": learning_rates, "loss": losses}
+        by_network.update({name: targets.means(by_target) for name, by_target in named_errors.items()})
+        for name, numbers in by_network.items():
+            record.update({f"{name}_partition_{network}": float(number) for network, number in enumerate(numbers)})
+    return record
 
 
 def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: TrainingData, rates: Rates) -> None:
@@ -210,48 +236,65 @@ def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: Train
     rows = data.training.rows
     n_steps = -(-len(rows) // config.batch_size)
     order = generator(run.seed, ORDER, run.epoch).permutation(rows)
-    rates = rates._replace(optimizer=rates.optimizer._replace(learning_rate=run.decay.learning_rate))
+    learning_rates = np.array([decay.learning_rate for decay in run.decay], dtype=np.float32)
+    rates = rates._replace(optimizer=rates.optimizer._replace(learning_rate=learning_rates))
     key = jax.random.fold_in(root_key(run.seed), run.epoch)
     flops_per_call = CPU_FLOPS_PER_CALL if layout.platform == "cpu" else ACCELERATOR_FLOPS_PER_CALL
     max_steps = max(1, int(flops_per_call / (6 * config.network.n_parameters * config.batch_size)))
 
     left = range(run.step, n_steps)
     for X, y, numbers, offset, start, stop in pieces(data.training, order, config.batch_size, layout, left, max_steps):
+        so_far = np.broadcast_to(np.float32(run.epoch_loss), len(run.decay))
         with deferred_keyboard_interrupt():
-            run.state, loss = program(
-                run.state, run.epoch_loss, X, y, data.scaling, numbers, offset, len(rows), rates, key, start, stop
+            run.state, losses = program(
+                run.state, so_far, X, y, data.scaling, numbers, offset, len(rows), rates, key, start, stop
             )
-            run.epoch_loss = float(loss)
+            run.epoch_loss = np.asarray(losses)
             run.step = stop
         require_finite(run.epoch_loss, run)
 
 
-def mean_absolute_error(
+def mean_absolute_errors(
     config: NetworkConfig, layout: Layout, parameters: Parameters, profiles: ProfileSet, scaling: Scaling
-) -> float:
-    """Mean absolute error over profiles and targets, on standardised expression, without dropout."""
+) -> np.ndarray:
+    """Mean absolute error of every target over profiles, on standardised expression and without dropout."""
     program = error_program(config, layout)
     n_profiles = len(profiles.rows)
     blocks = range(-(-n_profiles // BLOCK_ROWS))
-    n_targets = config.padded_to(len(layout.devices)).n_outputs
-    total = jax.device_put(np.zeros(n_targets, dtype=np.float32), layout.by_column(1))
+    shape = config.n_networks, config.padded_to(layout.n_shards).n_outputs
+    total = jax.device_put(np.zeros(shape, dtype=np.float32), layout.divided(2))
     for X, y, rows, offset, start, stop in pieces(profiles, profiles.rows, BLOCK_ROWS, layout, blocks, len(blocks)):
         total = program(total, parameters, X, y, scaling, rows, offset, n_profiles, start, stop)
-    # Targets are summed in float64 on the host, in their own order: the same number on any count of devices.
-    return float(np.asarray(total, dtype=np.float64)[: config.n_outputs].mean() / n_profiles)
+    # Means over targets are taken in float64 on the host, in their own order: the same on any number of devices.
+    return profiles.targets.joined(np.asarray(total, dtype=np.float64)) / n_profiles
 
 
 def updated_best(
-    best: Sequence[BestEpoch], parameters: Parameters, epoch: int, errors: Sequence[float]
+    best: Sequence[BestEpoch], parameters: Parameters, epoch: int, targets: TargetSets, errors: Sequence[np.ndarray]
 ) -> tuple[BestEpoch, ...]:
-    """The best epoch of every validation set, given the errors of one more epoch."""
-    improved = [error < record.error for record, error in zip(best, errors, strict=True)]
-    # A copy: the next step overwrites the parameters. Sets that improve together share it.
-    kept = jax.tree.map(jnp.copy, parameters) if any(improved) else None
-    return tuple(
-        BestEpoch(kept, epoch, error) if better else record
-        for record, error, better in zip(best, errors, improved, strict=True)
-    )
+    """The best epochs on every validation set, given the errors by target of one more epoch."""
+    # Copies, since the next step overwrites the parameters. Sets on which all networks improve share one.
+    shared: list[Parameters] = []
+
+    def update(record: BestEpoch, by_target: np.ndarray) -> BestEpoch:
+        news = targets.means(by_target)
+        better = np.array(news < np.array(record.errors or (math.inf,) * len(news)))
+        if not better.any():
+            return record
+        if better.all() and not shared:
+            shared.append(jax.tree.map(jnp.copy, parameters))
+        return BestEpoch(
+            shared[0] if better.all() else chosen(better, parameters, record.parameters),
+            tuple(np.where(better, epoch, record.epochs or 0).tolist()),
+            tuple(np.where(better, news, record.errors or math.inf).tolist()),
+        )
+
+    return tuple(map(update, best, errors))
+
+
+def chosen(networks: np.ndarray, these: Any, those: Any) -> Any:
+    """New arrays, those of `these` for the given networks of a stack and of `those` for the others."""
+    return jax.tree.map(lambda a, b: jnp.where(networks.reshape(-1, *[1] * (a.ndim - 1)), a, b), these, those)
 
 
 def rescored(
@@ -264,20 +307,21 @@ def rescored(
     def rescore(record: BestEpoch, profiles: ProfileSet) -> BestEpoch:
         if record.parameters is None:
             return record
-        error = mean_absolute_error(config, layout, record.parameters, profiles, data.scaling)
-        return replace(record, error=error)
+        errors = mean_absolute_errors(config, layout, record.parameters, profiles, data.scaling)
+        return replace(record, errors=tuple(profiles.targets.means(errors).tolist()))
 
     return tuple(map(rescore, best, data.validation))
 
 
-def to_host(run: TrainingRun, config: TrainConfig) -> TrainingRun:
-    """The same run with NumPy arrays in the network's own shapes, and the optimiser's state as a list of them."""
+def to_host(run: TrainingRun, config: TrainConfig, targets: TargetSets) -> TrainingRun:
+    """The same run with NumPy arrays in the form of `shown`, and the optimiser's state as a list of them."""
     structure = state_structure(config)
     copies: dict[int, Any] = {}  # validation sets may share their best parameters
 
     def copy(tree: Any, like: Any) -> Any:
         if id(tree) not in copies:
-            copies[id(tree)] = jax.tree.map(np.array, resized(jax.device_get(tree), like))
+            arrays = jax.tree.map(np.array, resized(jax.device_get(tree), like))
+            copies[id(tree)] = jax.tree.map(lambda node: in_form(shown, node, targets), arrays, is_leaf=is_parameters)
         return copies[id(tree)]
 
     def keep(record: BestEpoch) -> BestEpoch:
@@ -290,12 +334,13 @@ def to_host(run: TrainingRun, config: TrainConfig) -> TrainingRun:
     return replace(run, state=state, best=tuple(map(keep, run.best)), history=list(run.history))
 
 
-def to_devices(run: TrainingRun, config: TrainConfig, layout: Layout) -> TrainingRun:
+def to_devices(run: TrainingRun, config: TrainConfig, layout: Layout, targets: TargetSets) -> TrainingRun:
     """A run that was kept on the host, made ready to go on."""
     padded = state_structure(config.padded_for(layout))
 
     def place(tree: Any, like: Any) -> Any:
-        return layout.place(resized(tree, like))
+        stack = jax.tree.map(lambda node: in_form(stacked, node, targets), tree, is_leaf=is_parameters)
+        return layout.place(resized(stack, like))
 
     def restore(record: BestEpoch) -> BestEpoch:
         return replace(record, parameters=place(record.parameters, padded.parameters)) if record.parameters else record
@@ -305,14 +350,26 @@ def to_devices(run: TrainingRun, config: TrainConfig, layout: Layout) -> Trainin
     return replace(run, state=state, best=tuple(map(restore, run.best)), history=list(run.history))
 
 
-def require_finite(error: float, run: TrainingRun) -> None:
-    """Raise `TrainingDiverged` unless the error is a finite number."""
-    if not math.isfinite(error):
-        raise TrainingDiverged(
-            f"The training error became {error} in epoch {run.epoch + 1} at learning_rate="
-            f"{run.decay.learning_rate:g}. Lower learning_rate_init (try a third of it) or momentum; if the data are "
-            "not standardized, use standardize=True."
-        )
+def is_parameters(node: Any) -> bool:
+    """Whether a node of a training state has the structure of parameters, as moments have too."""
+    return isinstance(node, tuple) and len(node) > 0 and isinstance(node[0], Layer)
+
+
+def in_form(form: Callable[[Parameters, TargetSets], Parameters], node: Any, targets: TargetSets) -> Any:
+    """`stacked` or `shown` of a node, unless it is a counter."""
+    return form(node, targets) if is_parameters(node) else node
+
+
+def require_finite(errors: np.ndarray, run: TrainingRun) -> None:
+    """Raise `TrainingDiverged` unless all errors are finite numbers."""
+    if np.isfinite(errors).all():
+        return
+    learning_rate = max(decay.learning_rate for decay in run.decay)
+    raise TrainingDiverged(
+        f"The training error became {float(np.sum(errors))} in epoch {run.epoch + 1} at learning_rate="
+        f"{learning_rate:g}. Lower learning_rate_init (try a third of it) or momentum; if the data are not "
+        "standardized, use standardize=True."
+    )
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from sklearn.model_selection import GridSearchCV
 from dgex import DGEXRegressor, _session, _sharding, _training
 from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import AT_REST, LearningRateDecay
+from dgex._partition import random_sets
 from dgex._profiles import ProfileSet, padded_rows
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling, state_structure, step_program
-from dgex._sharding import UNITS, select_devices
+from dgex._sharding import NETWORKS, UNITS, Layout, select_devices
 
 
 def problem(n_profiles=90, n_landmarks=12, n_targets=21, seed=0):
@@ -61,9 +62,9 @@ def test_the_model_does_not_depend_on_the_number_of_devices(devices, solver):
 
 
 def test_all_visible_devices_are_the_default():
-    assert len(select_devices(None).devices) == 8
-    assert select_devices(3).devices == tuple(jax.devices()[:3])
-    assert select_devices([5, 2]).devices == (jax.devices()[5], jax.devices()[2])
+    assert len(select_devices(None)) == 8
+    assert select_devices(3) == tuple(jax.devices()[:3])
+    assert select_devices([5, 2]) == (jax.devices()[5], jax.devices()[2])
     with pytest.raises(ValueError, match=r"request for device 8, but only 8 cpu device\(s\) are visible"):
         select_devices(9)
 
@@ -124,18 +125,25 @@ def test_going_on_with_another_number_of_devices():
 
 def training(devices, network, batch_size=16, solver="sgd", dropout=True):
     """A run with its data on the given number of devices."""
-    layout = select_devices(devices)
+    layout = Layout(select_devices(devices), network.n_networks)
     config = TrainConfig(network, "squared_error", solver, batch_size, dropout)
-    X, y = problem(64, network.n_inputs, network.n_outputs)
-    rows = np.arange(64)
-    profiles = ProfileSet(layout.place_landmarks(X), layout.place_targets(y), rows)
-    ones = [np.ones(n) for n in (network.n_inputs, network.n_outputs)]
-    scaling = place_scaling(Scaling(8 * ones[0], 2 * ones[0], 0 * ones[1], ones[1]), layout)
+    n_targets = network.n_networks * network.n_outputs
+    X, y = problem(64, network.n_inputs, n_targets)
+    targets = random_sets(n_targets, network.n_networks, np.random.default_rng(0))
+    profiles = ProfileSet(layout.place_landmarks(X), layout.place_targets(y, targets), np.arange(64), targets)
+    ones = [np.ones(n) for n in (network.n_inputs, n_targets)]
+    scaling = place_scaling(Scaling(8 * ones[0], 2 * ones[0], 0 * ones[1], ones[1]), targets, layout)
     data = _training.TrainingData(profiles, profiles, (), scaling, fingerprint=0)
+    one = np.ones(network.n_networks)
     rates = AT_REST._replace(
-        momentum=0.5, beta_1=0.9, beta_2=0.999, epsilon=1e-8, layer_rates=(Layer(1.0, 1.0),) * len(network.layer_shapes)
+        learning_rate=1e-3 * one,
+        momentum=0.5,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        layer_rates=(Layer(one, one),) * len(network.layer_shapes),
     )
-    run = _training.start_run(config, layout, 0, LearningRateDecay(1e-3, 0.9, 1e-5))
+    run = _training.start_run(config, layout, targets, 0, LearningRateDecay(1e-3, 0.9, 1e-5))
     return layout, config, data, Rates(rates, 0.2), run
 
 
@@ -147,15 +155,15 @@ def test_every_array_of_the_state_is_sharded_before_and_after_training(solver):
     def check(state):
         for array in jax.tree.leaves(state):
             if array.ndim:
-                assert array.sharding.spec[-1] == UNITS
+                assert (array.sharding.spec[0], array.sharding.spec[-1]) == (NETWORKS, UNITS)
                 assert {shard.data.shape[-1] for shard in array.addressable_shards} == {array.shape[-1] // 8}
 
     check(run.state)
     _training.train(run, config, layout, data, rates, n_epochs=2)
     check(run.state)
     assert jax.tree.map(lambda a: (a.shape, a.dtype, a.sharding), run.state) == structure
-    assert tuple(data.training.y.sharding.spec) == (None, UNITS)
-    assert {shard.data.shape[1] for shard in data.training.y.addressable_shards} == {5}
+    assert tuple(data.training.y.sharding.spec) == (NETWORKS, None, UNITS)
+    assert {shard.data.shape for shard in data.training.y.addressable_shards} == {(1, 64, 5)}
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adamw"])
@@ -164,7 +172,8 @@ def test_padded_units_and_targets_stay_exactly_zero(solver, activation):
     network = NetworkConfig(12, (21, 10), 35, activation=activation)
     layout, config, data, rates, run = training(8, network, solver=solver)
     _training.train(run, config, layout, data, rates, n_epochs=3)
-    for (kernel, bias), (fan_in, fan_out) in zip(run.state.parameters, network.layer_shapes, strict=True):
+    parameters = jax.tree.map(lambda array: array[0], run.state.parameters)
+    for (kernel, bias), (fan_in, fan_out) in zip(parameters, network.layer_shapes, strict=True):
         assert kernel.shape[1] % 8 == 0
         assert kernel.shape[1] > fan_out
         kernel, bias = np.asarray(kernel), np.asarray(bias)
@@ -176,11 +185,13 @@ def test_padded_units_and_targets_stay_exactly_zero(solver, activation):
 
 def compiled_steps(devices, network, batch_size=16):
     layout, config, data, rates, run = training(devices, network, batch_size)
-    X, y, rows = data.training
+    X, y, rows, _ = data.training
     order = jax.device_put(padded_rows(rows, X.shape[0], batch_size), layout.replicated)
     key = jax.random.fold_in(_training.root_key(0), 0)
     program = step_program(config, layout)
-    return program.lower(run.state, 0.0, X, y, data.scaling, order, 0, 64, rates, key, 0, 4).compile()
+    return program.lower(
+        run.state, np.zeros(network.n_networks, np.float32), X, y, data.scaling, order, 0, 64, rates, key, 0, 4
+    ).compile()
 
 
 def test_only_activations_travel_between_devices():
@@ -195,6 +206,47 @@ def test_only_activations_travel_between_devices():
     sizes = [int(np.prod([int(n) for n in shape.split(",") if n])) for shape, _ in shapes]
     assert max(sizes) <= batch * max(widths)
     assert sum(size == batch * width for size in sizes for width in widths) >= 3
+
+
+@pytest.mark.parametrize(("devices", "n_networks"), [(1, 8), (2, 8), (4, 8), (8, 8), (4, 4), (2, 6)])
+def test_nothing_travels_between_networks(devices, n_networks):
+    text = compiled_steps(devices, NetworkConfig(12, (64, 32), 20, n_networks=n_networks)).as_text()
+    assert not re.search(r"all-gather|all-reduce|all-to-all|collective|reduce-scatter|send|recv", text)
+    assert "dot" in text
+
+
+@pytest.mark.parametrize(
+    ("counts", "parameters"),
+    [
+        ((1, 2, 4, 8), {"n_partitions": 8}),
+        ((1, 4), {"n_partitions": 16, "hidden_layer_sizes": (24,), "activation": "relu", "partition": "clustered"}),
+        ((1, 8), {"n_partitions": 8, "compute_dtype": "bfloat16", "solver": "adamw"}),
+    ],
+)
+def test_partitions_are_the_same_to_the_last_bit_on_any_number_of_devices(counts, parameters):
+    models = [fitted(devices, **parameters) for devices in counts]
+    X, _ = problem()
+    for model in models[1:]:
+        for a, b in zip([*models[0].coefs_, *models[0].intercepts_], [*model.coefs_, *model.intercepts_], strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(models[0].predict(X), model.predict(X))
+        for ours, theirs in zip(models[0].history_, model.history_, strict=True):
+            names = [name for name in ours if "mae" in name or "learning_rate" in name]
+            assert [ours[name] for name in names] == [theirs[name] for name in names]
+
+
+@pytest.mark.parametrize(("n_partitions", "devices"), [(2, 8), (3, 2), (3, 8), (6, 4), (5, 3)])
+def test_partitions_that_the_devices_do_not_divide_use_all_of_them(n_partitions, devices, monkeypatch):
+    opened = []
+    original = _session.Session.__init__
+    monkeypatch.setattr(_session.Session, "__init__", lambda *a, **k: opened.append(a[0]) or original(*a, **k))
+    one, several = (fitted(n, n_partitions=n_partitions) for n in (1, devices))
+    for array in jax.tree.leaves(opened[1].data.training.y):
+        assert len({shard.device for shard in array.addressable_shards}) == devices
+        assert len({str(shard.index) for shard in array.addressable_shards}) == devices
+    for a, b in zip([*one.coefs_, *one.intercepts_], [*several.coefs_, *several.intercepts_], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6)
+    np.testing.assert_array_equal(one.partition_, several.partition_)
 
 
 def test_memory_per_device_falls_with_the_number_of_devices():
