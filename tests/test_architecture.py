@@ -25,6 +25,7 @@ LAYERS = {
     "_base": 2,
     "_network": 2,
     "_optimizer": 2,
+    "_processes": 2,
     "_sharding": 2,
     "datasets": 2,
     "metrics": 2,
@@ -39,9 +40,21 @@ LAYERS = {
     "_normalization": 6,
     "_regressor": 6,
     "recipes": 7,
+    "distributed": 0,
 }
 # JAX and its libraries change often; they stay in these.
-ACCELERATED = {"_network", "_optimizer", "_sharding", "_memory", "_profiles", "_programs", "_prediction", "_training"}
+ACCELERATED = {
+    "_network",
+    "_optimizer",
+    "_processes",
+    "_sharding",
+    "_memory",
+    "_profiles",
+    "_programs",
+    "_prediction",
+    "_training",
+    "distributed",
+}
 
 
 def imported(module):

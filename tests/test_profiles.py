@@ -146,7 +146,7 @@ def test_free_memory_is_some_of_what_the_machine_has():
 
 def test_free_memory_of_accelerators_is_that_of_the_fullest():
     class Device:
-        platform = "gpu"
+        platform, process_index = "gpu", 0
 
         def __init__(self, **statistics):
             self.memory_stats = lambda: statistics or None
@@ -164,10 +164,19 @@ def test_a_shortage_of_memory_is_one_clear_error(data):
         model.set_params(hidden_layer_sizes=(30_000_000, 30_000_000)).fit(*data)
     message = str(caught.value)
     assert "network of 12 x 30000000 x 30000000 x 21 units on 1 cpu device(s)" in message
-    assert re.search(r"about 1\.44e\+07 GB for weights and \S+ GB for profiles of each device", message)
+    assert re.search(r"about 1\.44e\+07 GB for weights and \S+ GB for profiles of each, ", message)
     for remedy in ("`devices`", "data_location='host'", "`hidden_layer_sizes`"):
         assert remedy in message
     assert model.coefs_ is coefs
+
+
+def test_a_shortage_that_only_the_runtime_sees_is_explained_too(data):
+    config = _session.train_config(DGEXRegressor(**PARAMETERS), data[0], one_set(21))
+    with (
+        pytest.raises(MemoryError, match=r"needs about 1e-09 GB for weights and 2e-09 GB for profiles of each"),
+        _memory.shortage_explained(config, Layout(select_devices(1)), _memory.Demand(profiles=2, weights=1)),
+    ):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes")
 
 
 def test_other_errors_of_the_runtime_are_left_alone(data):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from dgex._processes import exchanged, own_devices
 from dgex._programs import TrainConfig
 from dgex._sharding import Layout
 
@@ -44,13 +45,20 @@ def training_demand(config: TrainConfig, layout: Layout, sets: Sequence[tuple[np
 
 
 def free_memory(layout: Layout) -> int | None:
-    """Bytes that are free on the fullest of the devices; None where the system does not tell."""
+    """Bytes that are free on the fullest device of all processes; None where the system does not tell."""
+    here = _free_memory_here(layout)
+    everywhere = exchanged(layout.devices, np.array(-1 if here is None else here)).min()
+    return None if everywhere < 0 else int(everywhere)
+
+
+def _free_memory_here(layout: Layout) -> int | None:
+    devices = own_devices(layout.devices)
     if layout.platform == "cpu":
         if not MEMORY_OF_LINUX.exists():
             return None
         fields = dict(line.split(":") for line in MEMORY_OF_LINUX.read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024 // len(layout.devices)
-    statistics = [device.memory_stats() or {} for device in layout.devices]
+        return int(fields["MemAvailable"].split()[0]) * 1024 // len(devices)
+    statistics = [device.memory_stats() or {} for device in devices]
     if not all("bytes_limit" in numbers for numbers in statistics):
         return None
     return min(numbers["bytes_limit"] - numbers.get("bytes_in_use", 0) for numbers in statistics)
@@ -79,15 +87,27 @@ def shortage_explained(config: TrainConfig, layout: Layout, demand: Demand) -> I
     except jax.errors.JaxRuntimeError as error:
         if "out of memory" not in str(error).lower() and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        network = config.network
-        sizes = " x ".join(map(str, (network.n_inputs, *network.hidden_layer_sizes, network.n_outputs)))
-        free = free_memory(layout)
-        raise MemoryError(
-            f"Training a network of {sizes} units on {len(layout.devices)} {layout.platform} device(s) needs about "
-            f"{demand} of each device, and activations of {config.batch_size} profiles; "
-            f"{'an unknown amount' if free is None else gigabytes(free)} is free. Use more `devices`, "
-            "data_location='host' (profiles then take next to nothing), or smaller `hidden_layer_sizes`."
-        ) from error
+        raise _shortage(config, layout, demand, _free_memory_here(layout)) from error
+
+
+def require_room_for_weights(config: TrainConfig, layout: Layout, demand: Demand, free: int | None) -> None:
+    """Raise if the weights alone are too many: on a CPU the system would let them be, and kill the process later."""
+    if free is not None and demand.weights > free:
+        raise _shortage(config, layout, demand, free)
+
+
+def _shortage(config: TrainConfig, layout: Layout, demand: Demand, free: int | None) -> MemoryError:
+    network = config.network
+    sizes = " x ".join(map(str, (network.n_inputs, *network.hidden_layer_sizes, network.n_outputs)))
+    what = (
+        f"a network of {sizes} units" if network.n_networks == 1 else f"{network.n_networks} networks of {sizes} units"
+    )
+    there_is = "an unknown amount" if free is None else gigabytes(free)
+    return MemoryError(
+        f"Training {what} on {len(layout.devices)} {layout.platform} device(s) needs about {demand} of each, and "
+        f"activations of {config.batch_size} profiles; {there_is} is free. Use more `devices`, data_location='host' "
+        "(profiles then take next to nothing), or smaller `hidden_layer_sizes`."
+    )
 
 
 def gigabytes(n_bytes: int) -> str:

@@ -32,7 +32,7 @@ def predict(
     program = predict_program(config, layout)
     padded = config.padded_to(layout.n_shards)
     structure = jax.eval_shape(lambda: initial_parameters(padded, jax.random.key(0)))
-    parameters = jax.device_put(resized(stacked(parameters, sets), structure), layout.shardings(structure))
+    parameters = layout.place(resized(stacked(parameters, sets), structure))
     scaling = place_scaling(scaling, sets, layout)
     result = np.empty((len(X), sets.n_targets), dtype=X.dtype)
     computed: deque[tuple[int, jax.Array]] = deque()
@@ -48,7 +48,7 @@ def predict(
         x = np.zeros((BLOCK_ROWS, config.n_inputs), dtype=np.float32)
         rows = X[start : start + BLOCK_ROWS]
         x[: len(rows)] = rows
-        computed.append((start, program(parameters, scaling, jax.device_put(x, layout.replicated))))
+        computed.append((start, program(parameters, scaling, layout.put(x, layout.replicated))))
         if len(computed) > BLOCKS_IN_FLIGHT:
             collect()
     while computed:

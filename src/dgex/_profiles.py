@@ -70,7 +70,7 @@ def pieces(
         Blocks of a piece; fewer if their rows have to travel and take much memory.
     """
     if profiles.on_devices:
-        rows = jax.device_put(padded_rows(order, profiles.X.shape[0], block_rows), layout.replicated)
+        rows = layout.put(padded_rows(order, profiles.X.shape[0], block_rows), layout.replicated)
         for start in range(blocks.start, blocks.stop, max_blocks):
             yield Piece(profiles.X, profiles.y, rows, 0, start, min(start + max_blocks, blocks.stop))
         return
@@ -81,7 +81,7 @@ def pieces(
     def load(start: int) -> Piece:
         rows = order[start * block_rows : (start + n_blocks) * block_rows]
         n_stored = n_blocks * block_rows
-        here = jax.device_put(np.arange(n_stored, dtype=np.int32), layout.replicated)
+        here = layout.put(np.arange(n_stored, dtype=np.int32), layout.replicated)
         X = layout.place_landmarks(profiles.X, rows, n_stored)
         y = layout.place_targets(profiles.y, profiles.targets, rows, n_stored)
         return Piece(X, y, here, start, start, min(start + n_blocks, blocks.stop))

@@ -83,9 +83,12 @@ def place_scaling(scaling: Scaling, sets: TargetSets, layout: Layout) -> Scaling
     x_mean, x_scale, y_mean, y_scale = (np.asarray(values, dtype=np.float32) for values in scaling)
     y_mean, y_scale = sets.split(y_mean), np.where(sets.present, sets.split(y_scale), np.float32(1.0))
     padding = (0, 0), (0, -sets.largest % layout.n_shards)
+    y_mean, y_scale = np.pad(y_mean, padding), np.pad(y_scale, padding, constant_values=1.0)
     return Scaling(
-        *jax.device_put((x_mean, x_scale), layout.replicated),
-        *jax.device_put((np.pad(y_mean, padding), np.pad(y_scale, padding, constant_values=1.0)), layout.divided(2)),
+        layout.put(x_mean, layout.replicated),
+        layout.put(x_scale, layout.replicated),
+        layout.put(y_mean, layout.divided(2)),
+        layout.put(y_scale, layout.divided(2)),
     )
 
 

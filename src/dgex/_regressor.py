@@ -19,6 +19,7 @@ from dgex._base import GeneRegressorMixin
 from dgex._network import ACTIVATIONS, Layer
 from dgex._partition import TargetSets
 from dgex._prediction import predict
+from dgex._processes import own_devices
 from dgex._programs import LOSSES
 from dgex._session import EpochObserver, Session, learned_scaling, open_session, selected_attributes
 from dgex._sharding import Layout, devices_in_use
@@ -102,8 +103,9 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         profiles, found by k-means. No cluster has more than twice the average number of targets.
     devices : int, sequence of int, "one" or None, default=None
         Devices to train and predict on: all that JAX sees (None), the first so many (int), or those with the given
-        numbers. The units of every layer and the target genes are divided among them. "one" takes a single device, that
-        with the fewest fits of this process on it: for a grid search with one candidate per device.
+        numbers. The units of every layer and the target genes are divided among them. Among several processes
+        (:mod:`dgex.distributed`) these are the devices of all. "one" takes a single device, that with the fewest fits
+        of this process on it: for a grid search with one candidate per device.
     data_location : {"auto", "device", "host"}, default="auto"
         Whether the profiles are kept on the devices in training, or stay on the host, memory maps among them, and are
         streamed to the devices while these compute. The result is the same to the last bit. "auto" keeps them on the
@@ -163,7 +165,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     layer with the number of targets. The user guide has the formula and how it was tested.
 
     *Departures from the paper.* The last, short mini-batch of an epoch is divided by the full batch size, so that all
-    profiles weigh the same. Order and dropout come from other generators. All targets are trained in one network.
+    profiles weigh the same. Order and dropout come from other generators. One network infers all targets by default.
 
     *Precision.* Networks compute in float32, and float32 data stay float32. A profile's prediction is the same to the
     last bit whether it comes alone, in another order or in another batch, on the same devices.
@@ -399,7 +401,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         parameters = tuple(map(Layer, self.coefs_, self.intercepts_))
         targets = TargetSets.of(self.partition_)
         with devices_in_use(self.devices) as devices:
-            layout = Layout(devices, len(targets))
+            layout = Layout(own_devices(devices), len(targets))
             y = predict(self._config.network, layout, parameters, targets, learned_scaling(self), X_array)
         return y[:, 0] if self._y_is_vector else y
 

@@ -12,7 +12,14 @@ from sklearn.callback import CallbackContext
 from sklearn.utils import check_random_state
 
 from dgex import _validation
-from dgex._memory import Demand, free_memory, keep_on_devices, shortage_explained, training_demand
+from dgex._memory import (
+    Demand,
+    free_memory,
+    keep_on_devices,
+    require_room_for_weights,
+    shortage_explained,
+    training_demand,
+)
 from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import (
     LearningRateDecay,
@@ -22,6 +29,7 @@ from dgex._optimizer import (
     paper_layer_rates,
 )
 from dgex._partition import TargetSets, target_sets
+from dgex._processes import failing_together, loss_explained, of_the_first, require_a_device_of_this_process
 from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
 from dgex._sharding import Layout, devices_in_use, stored_rows
@@ -69,7 +77,7 @@ class Session:
 
     def fitted_attributes(self) -> dict[str, Any]:
         """What an estimator needs to know of the run as it is now, as NumPy arrays and Python values."""
-        run = to_host(self.run, self.config, self.targets)
+        run = to_host(self.run, self.config, self.layout, self.targets)
         return {
             "_config": self.config,
             "_run": run,
@@ -108,6 +116,20 @@ def open_session(
     model: Any, X: Any, y: Any, X_val: Any, y_val: Any, *, going_on: bool, validation_fraction: float
 ) -> Iterator[Session]:
     """Check the data of a call and put it, with a run that is new or the estimator's own, onto the devices."""
+    with devices_in_use(model.devices) as devices, loss_explained(devices):
+        require_a_device_of_this_process(devices)
+        with failing_together(devices) as facts:
+            profiles, sets = checked_data(
+                model, X, y, X_val, y_val, going_on=going_on, validation_fraction=validation_fraction
+            )
+            facts.update(equal_facts(model, profiles, sets, going_on=going_on))
+        yield session_on(model, devices, profiles, sets, going_on=going_on, validation_fraction=validation_fraction)
+
+
+def checked_data(
+    model: Any, X: Any, y: Any, X_val: Any, y_val: Any, *, going_on: bool, validation_fraction: float
+) -> tuple[Arrays, list[Arrays]]:
+    """Training data and validation sets as arrays of floats."""
     min_profiles = 1 if going_on and validation_fraction == 0 else 2
     profiles = _validation.validated_training_data(model, X, y, reset=not going_on, min_profiles=min_profiles)
     for array, name in zip(profiles, ("X", "y"), strict=True):
@@ -115,13 +137,25 @@ def open_session(
     sets = _validation.validated_sets(model, X_val, y_val)
     if not going_on:
         _validation.warn_of_measured_targets(model, *profiles)
-    with devices_in_use(model.devices) as devices:
-        yield session_on(model, devices, profiles, sets, going_on=going_on, validation_fraction=validation_fraction)
+    return profiles, sets
+
+
+def equal_facts(model: Any, profiles: Arrays, sets: Sequence[Arrays], *, going_on: bool) -> dict[str, Any]:
+    """What has to be the same in all processes that train together."""
+    (X, y), parameters = profiles, model.get_params(deep=False)
+    return {
+        "X of shape": X.shape,
+        "y of shape": y.shape,
+        "validation sets of shapes": [(X_val.shape, y_val.shape) for X_val, y_val in sets],
+        "the values of X and y, with a checksum of": fingerprint(X, y, np.arange(len(X))),
+        "a number of epochs trained before of": model.n_iter_ if going_on else 0,
+        **{f"{name} =": repr(parameters[name])[:100] for name in parameters.keys() - {"random_state", "verbose"}},
+    }
 
 
 def session_on(
     model: Any,
-    devices: Sequence[Any],
+    devices: tuple[Any, ...],
     profiles: Arrays,
     validation_sets: Sequence[Arrays],
     *,
@@ -129,36 +163,39 @@ def session_on(
     validation_fraction: float,
 ) -> Session:
     """A session of checked data."""
-    seed = model._run.seed if going_on else int(check_random_state(model.random_state).randint(np.iinfo(np.int32).max))
+    drawn = model._run.seed if going_on else check_random_state(model.random_state).randint(np.iinfo(np.int32).max)
+    seed = int(of_the_first(devices, np.array(drawn)))
     fraction = 0.0 if validation_sets else validation_fraction
     rows, held_out = training_rows(len(profiles[0]), fraction, seed, n_wanted=1 if going_on else 2)
-    targets = (
-        TargetSets.of(model.partition_)
-        if going_on
-        else target_sets(model.partition, model.n_partitions, profiles[1], rows, generator(seed, PARTITION))
-    )
+    if going_on:
+        targets = TargetSets.of(model.partition_)
+    else:
+        targets = target_sets(model.partition, model.n_partitions, profiles[1], rows, generator(seed, PARTITION))
+        targets = TargetSets.of(of_the_first(devices, targets.partition))
     config = train_config(model, profiles[0], targets)
-    layout = Layout(tuple(devices), len(targets))
+    layout = Layout(devices, len(targets))
     learning_rate = initial_learning_rate(model)
     demand = training_demand(config, layout, [profiles, *validation_sets])
-    resident = keep_on_devices(model.data_location, demand, free_memory(layout))
+    free = free_memory(layout)
+    require_room_for_weights(config, layout, demand, free)
+    resident = keep_on_devices(model.data_location, demand, free)
     with shortage_explained(config, layout, demand):
         decay = LearningRateDecay(learning_rate, float(model.learning_rate_decay), float(model.learning_rate_min))
         if going_on:
-            run = reopened_run(model, config, layout, targets, decay)
+            run, scaling = reopened_run(model, config, layout, targets, decay), learned_scaling(model)
         else:
             run = start_run(config, layout, targets, seed, decay)
-        scaling = learned_scaling(model) if going_on else training_scaling(*profiles, rows, model.standardize)
-
-        X, y = placed(profiles, targets, layout, resident)
-        validation = [ProfileSet(X, y, held_out, targets)] if len(held_out) else []
-        for arrays in validation_sets:
-            validation.append(
-                ProfileSet(*placed(arrays, targets, layout, resident), np.arange(len(arrays[0])), targets)
-            )
+            scaling = training_scaling(*profiles, rows, model.standardize)
+            scaling = Scaling(*(of_the_first(devices, numbers) for numbers in scaling))
+        training = placed(profiles, rows, targets, layout, resident)
+        validation = [
+            placed(arrays, np.arange(len(arrays[0])), targets, layout, resident) for arrays in validation_sets
+        ]
+        if len(held_out):
+            validation = [training._replace(rows=held_out)]
         data = TrainingData(
-            training=ProfileSet(X, y, rows, targets),
-            monitor=ProfileSet(X, y, monitored(rows, model.monitor_size, seed), targets),
+            training,
+            monitor=training._replace(rows=monitored(rows, model.monitor_size, seed)),
             validation=tuple(validation),
             scaling=place_scaling(scaling, targets, layout),
             fingerprint=fingerprint(*profiles, rows),
@@ -196,10 +233,12 @@ def training_rows(n_profiles: int, fraction: float, seed: int, n_wanted: int) ->
     return rows, held_out
 
 
-def placed(arrays: Arrays, targets: TargetSets, layout: Layout, resident: bool) -> tuple[Any, Any]:
-    """Landmarks and targets on the devices, or as they are on the host."""
+def placed(arrays: Arrays, rows: np.ndarray, targets: TargetSets, layout: Layout, resident: bool) -> ProfileSet:
+    """Some profiles on the devices, or as they are on the host."""
     X, y = arrays
-    return (layout.place_landmarks(X), layout.place_targets(y, targets)) if resident else (X, y)
+    if not resident:
+        return ProfileSet(X, y, rows, targets)
+    return ProfileSet(layout.place_landmarks(X), layout.place_targets(y, targets), rows, targets)
 
 
 def train_config(model: Any, X: np.ndarray, targets: TargetSets) -> TrainConfig:
@@ -311,7 +350,7 @@ class EpochObserver:
 
     def epoch_ended(self, run: TrainingRun) -> bool:
         """Print the newest record and close the callbacks' task; True if one of them asks to stop."""
-        if self.verbose:
+        if self.verbose and self.session.layout.leads:
             print(_line(run.history[-1]))
         if self.epoch is None:
             return False

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -83,9 +84,28 @@ class Layout:
         """The sharding of each array of a training state."""
         return jax.tree.map(lambda array: self.divided(array.ndim), tree)
 
+    @property
+    def leads(self) -> bool:
+        """Whether this is the first of the processes with these devices."""
+        return self.devices[0].process_index == jax.process_index()
+
+    def put(self, array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+        """Put an array, the same in all processes, onto the devices; each process only its part."""
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
     def place(self, tree: Any) -> Any:
         """Put a training state's arrays onto the devices, as copies: a training step overwrites what it is given."""
-        return jax.device_put(tree, self.shardings(tree), may_alias=False)
+
+        def place(array: Any) -> jax.Array:
+            return jax.make_array_from_callback(
+                array.shape, self.divided(array.ndim), lambda index: np.array(array[index])
+            )
+
+        return jax.tree.map(place, tree)
+
+    def gathered(self, array: jax.Array) -> np.ndarray:
+        """An array as a whole, in every process."""
+        return np.asarray(array if array.is_fully_addressable else _replicating_program(self)(array))
 
     def place_landmarks(self, X: np.ndarray, rows: np.ndarray | None = None, n_stored: int | None = None) -> jax.Array:
         """Put landmarks of all profiles or some onto every device, as float32 and followed by rows of zeros."""
@@ -108,6 +128,11 @@ class Layout:
             return _targets(y, rows, columns, (last - first, shape[1], stop - start))
 
         return jax.make_array_from_callback(shape, self.divided(3), share)
+
+
+@lru_cache(maxsize=128)
+def _replicating_program(layout: Layout) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda array: array, out_shardings=layout.replicated)
 
 
 def stored_rows(array: np.ndarray) -> int:

@@ -28,6 +28,7 @@ import numpy as np
 from dgex._network import Layer, NetworkConfig, Parameters, shown, stacked
 from dgex._optimizer import LearningRateDecay
 from dgex._partition import TargetSets
+from dgex._processes import exchanged, process_numbers
 from dgex._profiles import ProfileSet, pieces
 from dgex._programs import (
     BLOCK_ROWS,
@@ -146,7 +147,8 @@ def train(
     """Move a run on by up to `n_epochs` epochs.
 
     It ends earlier when `early_stopping` (on the first validation set) runs out of patience, when the observer says so,
-    or at a keyboard interrupt; `run` is valid and can go on after any of them.
+    or at a keyboard interrupt; `run` is valid and can go on after any of them. (Among several processes an interrupt is
+    passed on.)
     """
     resume(run, config, layout, data)
     try:
@@ -157,9 +159,12 @@ def train(
             if early_stopping is not None:
                 early_stopping = early_stopping.update(errors[0])
             stop = observer is not None and observer.epoch_ended(run)
+            stop = bool(exchanged(layout.devices, np.array(stop)).any())
             if stop or (early_stopping is not None and early_stopping.exhausted):
                 break
     except KeyboardInterrupt:
+        if len(process_numbers(layout.devices)) > 1:
+            raise  # the others may be at another mini-batch
         run.interrupted = True
 
 
@@ -249,7 +254,7 @@ def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: Train
             run.state, losses = program(
                 run.state, so_far, X, y, data.scaling, numbers, offset, len(rows), rates, key, start, stop
             )
-            run.epoch_loss = np.asarray(losses)
+            run.epoch_loss = layout.gathered(losses)
             run.step = stop
         require_finite(run.epoch_loss, run)
 
@@ -262,11 +267,11 @@ def mean_absolute_errors(
     n_profiles = len(profiles.rows)
     blocks = range(-(-n_profiles // BLOCK_ROWS))
     shape = config.n_networks, config.padded_to(layout.n_shards).n_outputs
-    total = jax.device_put(np.zeros(shape, dtype=np.float32), layout.divided(2))
+    total = layout.put(np.zeros(shape, dtype=np.float32), layout.divided(2))
     for X, y, rows, offset, start, stop in pieces(profiles, profiles.rows, BLOCK_ROWS, layout, blocks, len(blocks)):
         total = program(total, parameters, X, y, scaling, rows, offset, n_profiles, start, stop)
     # Means over targets are taken in float64 on the host, in their own order: the same on any number of devices.
-    return profiles.targets.joined(np.asarray(total, dtype=np.float64)) / n_profiles
+    return profiles.targets.joined(layout.gathered(total).astype(np.float64)) / n_profiles
 
 
 def updated_best(
@@ -313,14 +318,14 @@ def rescored(
     return tuple(map(rescore, best, data.validation))
 
 
-def to_host(run: TrainingRun, config: TrainConfig, targets: TargetSets) -> TrainingRun:
+def to_host(run: TrainingRun, config: TrainConfig, layout: Layout, targets: TargetSets) -> TrainingRun:
     """The same run with NumPy arrays in the form of `shown`, and the optimiser's state as a list of them."""
     structure = state_structure(config)
     copies: dict[int, Any] = {}  # validation sets may share their best parameters
 
     def copy(tree: Any, like: Any) -> Any:
         if id(tree) not in copies:
-            arrays = jax.tree.map(np.array, resized(jax.device_get(tree), like))
+            arrays = jax.tree.map(np.array, resized(jax.tree.map(layout.gathered, tree), like))
             copies[id(tree)] = jax.tree.map(lambda node: in_form(shown, node, targets), arrays, is_leaf=is_parameters)
         return copies[id(tree)]
 

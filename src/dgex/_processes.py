@@ -1,0 +1,126 @@
+"""What the processes that train one model together tell each other.
+
+Every process runs the same script and calls the same methods with the same data; these functions are called by all of
+them, in the same order. With the devices of one process they do nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as Spec
+
+Devices = tuple[jax.Device, ...]
+
+# Bytes of a message.
+MESSAGE_BYTES = 4096
+
+
+def process_numbers(devices: Sequence[jax.Device]) -> list[int]:
+    """The processes that the devices belong to."""
+    return sorted({device.process_index for device in devices})
+
+
+def own_devices(devices: Devices) -> Devices:
+    """Those of the devices that belong to this process, or all that it has."""
+    own = tuple(device for device in devices if device.process_index == jax.process_index())
+    return own or tuple(jax.local_devices())
+
+
+def require_a_device_of_this_process(devices: Devices) -> None:
+    """Raise unless this process can take part in a computation on the devices."""
+    if jax.process_index() not in process_numbers(devices):
+        raise ValueError(
+            f"Got devices of process {', '.join(map(str, process_numbers(devices)))} only, but this is process "
+            f"{jax.process_index()} of {jax.process_count()}, and every process that calls fit needs one of them. Use "
+            "devices=None for all devices of all processes, or devices='one' for a model of its own on each."
+        )
+
+
+@lru_cache(maxsize=8)
+def _gather_program(devices: Devices) -> Any:
+    mesh = Mesh(np.array(devices), ("devices",))
+    return jax.jit(lambda array: array, out_shardings=NamedSharding(mesh, Spec()))
+
+
+def exchanged(devices: Devices, array: np.ndarray) -> np.ndarray:
+    """The arrays, of one shape and type, that the processes have under one name; shape (n_processes, ...)."""
+    numbers = process_numbers(devices)
+    if len(numbers) == 1:
+        return array[None]
+    # As bytes: JAX would shorten numbers of 64 bits.
+    content = np.frombuffer(np.ascontiguousarray(array).tobytes(), dtype=np.uint8)
+    sharding = NamedSharding(Mesh(np.array(devices), ("devices",)), Spec("devices"))
+    by_device = jax.make_array_from_callback((len(devices), len(content)), sharding, lambda _: content[None])
+    everything = np.asarray(_gather_program(devices)(by_device))
+    owners = [device.process_index for device in devices]
+    own = everything[[owners.index(number) for number in numbers]]
+    return np.frombuffer(own.tobytes(), dtype=array.dtype).reshape(len(numbers), *array.shape)
+
+
+def of_the_first(devices: Devices, array: np.ndarray) -> np.ndarray:
+    """What the first process has, where rounding or chance might let them differ."""
+    return np.array(exchanged(devices, array)[0])
+
+
+@contextmanager
+def failing_together(devices: Devices) -> Iterator[dict[str, Any]]:
+    """Check something on every process: if one of them fails, all do, instead of waiting for it forever.
+
+    Yields a dictionary to be filled with what has to be equal on all processes; where it is not, all raise.
+    """
+    facts: dict[str, Any] = {}
+    try:
+        yield facts
+    except Exception as error:
+        _told(devices, {"error": f"{type(error).__name__}: {error}"})
+        raise
+    told = _told(devices, {"facts": facts})
+    failures = [f"process {number}: {message['error']}" for number, message in told.items() if "error" in message]
+    if failures:
+        raise RuntimeError(
+            f"Got an error in {len(failures)} of the {len(told)} processes that train together, so none can go on.\n"
+            + "\n".join(failures)
+        )
+    for name in facts:
+        values = {number: message["facts"][name] for number, message in told.items()}
+        if len({json.dumps(value) for value in values.values()}) > 1:
+            listed = ", ".join(f"{value} in process {number}" for number, value in values.items())
+            raise ValueError(
+                f"Got {name} {listed}, but expected the same in all {len(told)} processes that train together. Run the "
+                "same script in each, and pass all profiles and all genes; of a memory map each reads what it needs."
+            )
+
+
+def _told(devices: Devices, message: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """The messages of all processes, by number; texts that are too long are cut."""
+    if "error" in message:
+        message = {"error": message["error"][: MESSAGE_BYTES // 8]}
+    content = json.dumps(message).encode().ljust(MESSAGE_BYTES)
+    messages = exchanged(devices, np.frombuffer(content, dtype=np.uint8))
+    numbers = process_numbers(devices)
+    return {number: json.loads(row.tobytes()) for number, row in zip(numbers, messages, strict=True)}
+
+
+@contextmanager
+def loss_explained(devices: Devices) -> Iterator[None]:
+    """Turn the runtime's error after another process has ended into one that says what to do."""
+    numbers = process_numbers(devices)
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if len(numbers) == 1:
+            raise
+        raise RuntimeError(
+            f"Process {jax.process_index()} cannot go on: another of the {len(numbers)} processes that train together "
+            "has ended, or cannot be reached. Its own output tells why. Start all of them again; training goes on from "
+            "the model that was saved last if the script saves it and fits with warm_start=True (see 'Several "
+            f"devices and machines' in the documentation). The runtime says: {error}"
+        ) from error

@@ -1,0 +1,81 @@
+"""What each of the processes of tests/test_distributed.py runs: `train.py FOLDER PORT N_PROCESSES PROCESS SCENARIO`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import joblib
+import numpy as np
+
+from dgex import DGEXRegressor, distributed
+
+PARAMETERS = {"hidden_layer_sizes": (14, 9), "dropout": 0.3, "batch_size": 16, "max_iter": 8}
+MODELS = {
+    "joint": {"random_state": 0},
+    "unseeded": {"random_state": None, "max_iter": 1},
+    "partitioned": {"random_state": 0, "n_partitions": 4, "partition": "clustered", "solver": "adamw"},
+    "streamed": {"random_state": 0, "data_location": "host"},
+    "own": {"random_state": 0, "devices": "one"},
+}
+
+
+def profiles(folder):
+    """The targets stay on disk: a process reads its own."""
+    return np.load(folder / "X.npy"), np.load(folder / "y.npy", mmap_mode="r")
+
+
+def train(folder, process):
+    X, y = profiles(folder)
+    for name, parameters in MODELS.items():
+        model = DGEXRegressor(**PARAMETERS | parameters).fit(X[:80], y[:80], X[80:], y[80:])
+        model.fit_prediction = model.predict(X)
+        joblib.dump(model, folder / f"{name}-{process}.joblib")
+    model = DGEXRegressor(**PARAMETERS, random_state=0, warm_start=True).set_params(max_iter=3).fit(X, y)
+    model.set_params(max_iter=5).fit(X, y)
+    joblib.dump(model, folder / f"resumed-{process}.joblib")
+
+
+def misuse(folder, process):
+    X, y = profiles(folder)
+    spoiled = X.copy()
+    spoiled[3, 2] = np.nan
+    calls = {
+        "targets": {"y": y[:, : 21 - process]},
+        "profiles": {"X": X[process:], "y": y[process:]},
+        "values": {"X": X + process},
+        "parameter": {"hidden_layer_sizes": (14, 9 + process)},
+        "missing": {"X": spoiled if process else X},
+        "device": {"devices": 99},
+        "one process": {"devices": 2},
+        "partitions": {"n_partitions": 22},
+        "memory": {"hidden_layer_sizes": (10_000_000, 10_000_000)},
+    }
+    for name, changes in calls.items():
+        data = {key: changes.pop(key, default) for key, default in (("X", X), ("y", y))}
+        try:
+            DGEXRegressor(**PARAMETERS | changes).fit(**data)
+        except Exception as error:
+            if name != "one process" or process == 1:  # the first process has these devices, and trains alone
+                print(f"{name}: {type(error).__name__}: {error}".replace("\n", " "), flush=True)
+    print("end of misuse", flush=True)
+
+
+def die(folder, process):
+    X, y = profiles(folder)
+    model = DGEXRegressor(**PARAMETERS, random_state=0, warm_start=True).set_params(max_iter=3).fit(X, y)
+    if process == 0:
+        joblib.dump(model, folder / "saved.joblib")
+    if process == 1:
+        signal.setitimer(signal.ITIMER_REAL, 2.0)
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    print("training", flush=True)
+    model.set_params(max_iter=10**6).fit(X, y)
+
+
+if __name__ == "__main__":
+    folder, port, n_processes, process, scenario = Path(sys.argv[1]), *map(int, sys.argv[2:5]), sys.argv[5]
+    distributed.initialize(f"127.0.0.1:{port}", n_processes, process, coordinator_bind_address=f"127.0.0.1:{port}")
+    assert len(jax.devices()) == 2 * n_processes
+    {"train": train, "misuse": misuse, "die": die}[scenario](folder, process)
