@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as Spec
 Devices = tuple[jax.Device, ...]
 
 # Bytes of a message.
-MESSAGE_BYTES = 4096
+MESSAGE_BYTES = 16384
 
 
 def process_numbers(devices: Sequence[jax.Device]) -> list[int]:
