@@ -3,8 +3,8 @@
 The protocol of examples/02_arrays_to_rnaseq.py, whose data it needs: the paper's smallest network is trained on human
 arrays, once with float32 and once with bfloat16 as the type of matrix products, everything else equal; errors are those
 on held-out arrays and on the RNA-seq of glioblastomas, each with the epoch chosen on other profiles of its platform.
-Writes results/precision.json. About fifteen minutes on two cores for five seeds. Speed depends on the processor: on CPUs
-without bfloat16 products, "bfloat16" is slower.
+Writes results/precision.json. About fifteen minutes on two cores for five seeds. Speed depends on the processor: where
+it has no bfloat16 products, "bfloat16" is slower.
 """
 
 import argparse
