@@ -149,7 +149,7 @@ class MLP(nnx.Module):
             )
             for (fan_in, fan_out), init in zip([*hidden_shapes, output_shape], inits, strict=True)
         )
-        self.biases = nnx.List(nnx.Param(jnp.zeros(fan_out)) for _, fan_out in config.layer_shapes)
+        self.biases = nnx.List(nnx.Param(jnp.zeros(fan_out, jnp.float32)) for _, fan_out in config.layer_shapes)
 
     @classmethod
     def of(cls, config: NetworkConfig, parameters: Parameters) -> MLP:
