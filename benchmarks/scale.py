@@ -1,0 +1,250 @@
+"""What does training take of each device, and how fast is it? `python -m benchmarks.scale`, or with `--gpu`.
+
+1. Memory of each device in a training step of the paper's architectures, on 1, 2, 4 and 8 devices. The step is compiled
+   for arrays that are only described, and the compiler says what it takes: nothing is allocated.
+2. Seconds per epoch and FLOP/s of `DGEXRegressor.fit`. An epoch is its mini-batches and the error of a twentieth of the
+   profiles. FLOP/s count 6 x weights x profiles: no activation, update or error, but a gradient of the landmarks too,
+   which is not computed.
+
+Without `--gpu` the devices are eight virtual ones, which share the cores of this machine: no speed-up is to be
+expected, what is measured is what dividing the work costs. The peer is NumPy with an epoch's bare products of the same
+shapes. The configurations take turns, one epoch after one of warming up, five times. Writes results/scale.json; about a
+quarter of an hour on two cores, which should be idle otherwise: NumPy's threads wait for each other.
+
+With `--gpu` the devices are those that JAX sees, and the sizes are the paper's: 88,807 profiles (synthetic), and 200
+epochs, extrapolated from five. The peer is a bare product of large matrices of the same type on every device. Each
+configuration has a process of its own, and so a peak of memory of its own. Writes results/scale_gpu.json. To try it
+without a GPU, in half a minute:
+`--gpu --compiled 3000x1 --trained 50x3 --partitions 1 --profiles 500 --targets 100`.
+"""
+
+import argparse
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
+from statistics import median
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from benchmarks._results import provenance, write
+from dgex import DGEXRegressor
+from dgex._network import Layer, NetworkConfig
+from dgex._optimizer import AT_REST
+from dgex._programs import Rates, Scaling, TrainConfig, state_structure, step_program
+from dgex._sharding import Layout
+from dgex._training import root_key
+
+N_PROFILES, N_LANDMARKS, N_TARGETS, BATCH_SIZE, N_EPOCHS = 88_807, 943, 9_520, 200, 200  # of the paper
+ARCHITECTURES = [f"{units}x{depth}" for units in (3000, 6000, 9000) for depth in (1, 2, 3)]
+PAPER_MINUTES = {"9000x3": 12 * 60}  # for all targets: six hours for each half of them
+
+DATA_SHEET = {("NVIDIA H200", "float32"): 494, ("NVIDIA H200", "bfloat16"): 989}  # dense TFLOP/s; float32 is TF32
+LARGE = {"gpu": 8192, "cpu": 512}  # rows and columns of the peer's matrices
+VIRTUAL = "virtual devices share the cores: what dividing the work costs, not how much it speeds up"
+IN_COMMON = ("device", "profiles", "targets", "precision", "weights", "epochs", "note")  # left out of the tables
+
+
+class Configuration(NamedTuple):
+    """What is trained, on how many devices."""
+
+    hidden: str
+    partitions: int
+    devices: int
+    dtype: str = "float32"
+
+    def network(self, n_targets: int) -> NetworkConfig:
+        """The stack of networks for so many targets."""
+        width, depth = map(int, self.hidden.split("x"))
+        n_outputs = -(-n_targets // self.partitions)
+        return NetworkConfig(N_LANDMARKS, (width,) * depth, n_outputs, "tanh", self.dtype, self.partitions)
+
+
+def memory(hidden: str, partitions: list[int]) -> list[dict[str, Any]]:
+    """What the compiler says that a step of one architecture takes of each device."""
+    rows, one_device = [], {}
+    for n_partitions, n_devices in product(partitions, usable_counts()):
+        analysis = compiled_step(Configuration(hidden, n_partitions, n_devices)).memory_analysis()
+        parts = {part: getattr(analysis, f"{part}_size_in_bytes") for part in ("argument", "output", "alias", "temp")}
+        total = parts["argument"] + parts["output"] - parts["alias"] + parts["temp"]
+        row = {"device": jax.devices()[0].device_kind, "hidden": hidden, "partitions": n_partitions}
+        row |= {"devices": n_devices, **{f"{part} GB": size / 1e9 for part, size in parts.items()}}
+        share = total / one_device.setdefault(n_partitions, total)
+        rows.append({**row, "total GB": total / 1e9, "share of one device": share})
+    return rows
+
+
+def compiled_step(configuration: Configuration) -> Any:
+    """The step program for the paper's profiles, from nothing but the shapes and places of its arrays."""
+    layout = Layout(tuple(jax.devices()[: configuration.devices]), configuration.partitions)
+    network = configuration.network(N_TARGETS)
+    config = TrainConfig(network, "squared_error", "sgd", BATCH_SIZE, dropout=True)
+    padded = config.padded_for(layout)
+    stack, n_outputs, n_steps = network.n_networks, padded.network.n_outputs, -(-N_PROFILES // BATCH_SIZE)
+
+    def divided(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, np.float32, sharding=layout.divided(len(shape)))
+
+    def replicated(*shape: int, dtype: type = np.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=layout.replicated)
+
+    state = jax.tree.map(lambda array: divided(*array.shape), state_structure(padded))
+    X, y = replicated(N_PROFILES, N_LANDMARKS), divided(stack, N_PROFILES, n_outputs)
+    scaling = Scaling(*[replicated(N_LANDMARKS)] * 2, *[divided(stack, n_outputs)] * 2)
+    order = replicated(n_steps * BATCH_SIZE, dtype=np.int32)
+    ones = np.ones(stack, dtype=np.float32)
+    settings = AT_REST._replace(learning_rate=ones, layer_rates=(Layer(ones, ones),) * len(network.layer_shapes))
+    arguments = state, ones, X, y, scaling, order, 0, N_PROFILES, Rates(settings, 0.1), root_key(0), 0, n_steps
+    return step_program(config, layout).lower(*arguments).compile()
+
+
+def speed(
+    configurations: list[Configuration], n_profiles: int, n_targets: int, n_rounds: int, n_epochs: int, gpu: bool
+) -> list[dict[str, Any]]:
+    """Train each configuration for one epoch of warming up and some that count, in several rounds."""
+    # Sums of twenty factors are quickly made, and training does not diverge on them.
+    rng = np.random.default_rng(0)
+    shapes = (n_profiles, 20), (20, N_LANDMARKS), (20, n_targets)
+    factors, of_landmarks, of_targets = (rng.standard_normal(shape, dtype=np.float32) for shape in shapes)
+    X, y = factors @ of_landmarks, factors @ of_targets
+
+    seconds, peers, peaks = defaultdict(list), defaultdict(list), {}
+    for _, one in product(range(n_rounds), configurations):
+        network = one.network(n_targets)
+        model = DGEXRegressor(
+            hidden_layer_sizes=network.hidden_layer_sizes,
+            n_partitions=one.partitions,
+            devices=one.devices,
+            compute_dtype=one.dtype,
+            batch_size=BATCH_SIZE,
+            max_iter=1 + n_epochs,
+            validation_fraction=0,
+            monitor_size=-(-n_profiles // 20),
+            random_state=0,
+        )
+        seconds[one] += [epoch["seconds"] for epoch in model.fit(X, y).history_[1:]]
+        peaks[one] = peak_memory(one.devices)
+        peers[one].append(one.devices * large_product(one.dtype) if gpu else products_of_an_epoch(network, n_profiles))
+
+    rows = []
+    for one in configurations:
+        weights = one.partitions * sum(a * b for a, b in one.network(n_targets).layer_shapes)
+        typical, rate = median(seconds[one]), 6e-12 * weights * n_profiles / median(seconds[one])
+        row = {"device": jax.devices()[0].device_kind, "profiles": n_profiles, "targets": n_targets}
+        row |= {**one._asdict(), "precision": precision(one.dtype), "weights": weights, "epochs": len(seconds[one])}
+        row |= {"seconds": typical, "fastest": min(seconds[one]), "slowest": max(seconds[one]), "TFLOP/s": rate}
+        row |= {"TFLOP/s of peer": median(peers[one]), "share of peer": rate / median(peers[one])}
+        rows.append({**row, **(extrapolated(row) | {"peak GB": peaks[one]} if gpu else {"note": VIRTUAL})})
+    return rows
+
+
+def extrapolated(row: dict[str, Any]) -> dict[str, Any]:
+    """All epochs of the paper, its own time for them, and what the maker promises of the devices."""
+    minutes = row["seconds"] * N_EPOCHS / 60
+    promised = DATA_SHEET.get((row["device"], row["dtype"]))
+    as_in_paper = (row["profiles"], row["targets"]) == (N_PROFILES, N_TARGETS) and row["hidden"] in PAPER_MINUTES
+    return {
+        "share of data sheet": row["TFLOP/s"] / (promised * row["devices"]) if promised else None,
+        "minutes for 200 epochs": minutes,
+        "times as fast as the paper": PAPER_MINUTES[row["hidden"]] / minutes if as_in_paper else None,
+    }
+
+
+def precision(dtype: str) -> str:
+    """The arithmetic of the products; by default, JAX takes TF32 for float32 on NVIDIA's cards."""
+    default = "TF32" if jax.default_backend() == "gpu" else "float32"
+    return "bfloat16" if dtype == "bfloat16" else str(jax.config.jax_default_matmul_precision or default)
+
+
+def products_of_an_epoch(network: NetworkConfig, n_profiles: int) -> float:
+    """TFLOP/s of NumPy in one network's products: forward, gradients of the weights and of the input."""
+    rng, elapsed, n_steps = np.random.default_rng(0), 0.0, -(-n_profiles // BATCH_SIZE)
+    for fan_in, fan_out in network.layer_shapes:
+        shapes = (BATCH_SIZE, fan_in), (fan_in, fan_out), (BATCH_SIZE, fan_out)
+        x, w, g = (rng.standard_normal(shape, dtype=np.float32) for shape in shapes)
+        for a, b in ((x, w), (x.T, g), (g, w.T)):
+            result = a @ b  # its memory is new here, and not below
+            start = time.perf_counter()
+            for _ in range(n_steps):
+                np.matmul(a, b, out=result)
+            elapsed += time.perf_counter() - start
+    return 6e-12 * n_steps * BATCH_SIZE * sum(a * b for a, b in network.layer_shapes) / elapsed
+
+
+def large_product(dtype: str, n_products: int = 200) -> float:
+    """TFLOP/s of one device in products of large matrices."""
+    size = LARGE[jax.default_backend()]
+    multiply = jax.jit(lambda a, b: jax.lax.fori_loop(0, n_products, lambda _, product: a @ product, b))
+    a, b = (jax.random.normal(jax.random.key(seed), (size, size)) for seed in range(2))
+    a, b = (a / size**0.5).astype(dtype), b.astype(dtype)  # a product with this a is as large as b
+    multiply(a, b).block_until_ready()
+    start = time.perf_counter()
+    multiply(a, b).block_until_ready()
+    return 2e-12 * size**3 * n_products / (time.perf_counter() - start)
+
+
+def peak_memory(n_devices: int) -> float | None:
+    """The most GB that this process has had in use on one device; None where devices do not tell."""
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.devices()[:n_devices]]
+    return None if None in peaks else max(peaks) / 1e9
+
+
+def usable_counts() -> list[int]:
+    """The numbers of devices to measure with, as far as there are so many."""
+    return [count for count in (1, 2, 4, 8) if count <= len(jax.devices())]
+
+
+def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function where JAX starts anew, by the environment as it is now."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows for people: columns aligned, three digits."""
+    names = [name for name in rows[0] if name not in IN_COMMON]
+    cells = [[f"{row[name]:.3g}" if isinstance(row[name], float) else str(row[name]) for name in names] for row in rows]
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    return "\n".join("  ".join(map(str.rjust, line, widths)) for line in (names, *cells))
+
+
+def main(gpu: bool, compiled: list[str], trained: list[str], partitions: list[int], **sizes: int) -> None:
+    """Compile, train, write after every step, and print."""
+    if not gpu:
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+        os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    origin, of_memory, of_speed = provenance(), [], []
+
+    def add(rows: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
+        rows += new
+        write("scale_gpu" if gpu else "scale", of_memory + of_speed, origin)
+        print(table(new), end="\n\n", flush=True)
+
+    for hidden in compiled:
+        add(of_memory, in_new_process(memory, hidden, partitions))
+    trained = trained or (["3000x1", "9000x3"] if gpu else ["1000x1"])
+    n_profiles = sizes["profiles"] or (N_PROFILES if gpu else 2_000)
+    dtypes = ("float32", "bfloat16") if gpu else ("float32",)
+    grid = product(partitions, trained, in_new_process(usable_counts), dtypes)
+    grid = [Configuration(hidden, n_partitions, *rest) for n_partitions, hidden, *rest in grid]
+    rounds = (1, sizes["epochs"]) if gpu else (sizes["epochs"], 1)
+    for together in [[one] for one in grid] if gpu else [grid]:
+        add(of_speed, in_new_process(speed, together, n_profiles, sizes["targets"], *rounds, gpu))
+    print(*map(table, filter(None, (of_memory, of_speed))), sep="\n\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpu", action="store_true", help="the devices that JAX sees, and the paper's sizes")
+    parser.add_argument("--compiled", nargs="*", default=ARCHITECTURES, metavar="UNITSxLAYERS", help="measure memory")
+    parser.add_argument("--trained", nargs="+", default=[], metavar="UNITSxLAYERS", help="measure speed")
+    parser.add_argument("--partitions", nargs="+", type=int, default=[1, 2, 8])
+    parser.add_argument("--profiles", type=int, help="to train on")
+    parser.add_argument("--targets", type=int, default=N_TARGETS, help="to train on")
+    parser.add_argument("--epochs", type=int, default=5, help="of each configuration that count")
+    main(**vars(parser.parse_args()))
