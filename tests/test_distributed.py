@@ -23,13 +23,13 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def run(folder, scenario):
+def run(folder, scenario, timeout=400):
     """The exit statuses and outputs of two processes with two devices each."""
     port = free_port()
-    return outcomes([[SCRIPT, folder, port, 2, process, scenario] for process in range(2)])
+    return outcomes([[SCRIPT, folder, port, 2, process, scenario] for process in range(2)], timeout=timeout)
 
 
-def outcomes(commands, environments=({}, {})):
+def outcomes(commands, environments=({}, {}), timeout=400):
     """The exit statuses and outputs of Python commands that run at the same time."""
     common = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     processes = [
@@ -43,7 +43,7 @@ def outcomes(commands, environments=({}, {})):
         for command, environment in zip(commands, environments, strict=True)
     ]
     try:
-        outputs = [process.communicate(timeout=400)[0] for process in processes]
+        outputs = [process.communicate(timeout=timeout)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -107,7 +107,9 @@ def test_misuse_is_one_clear_error_in_every_process(folder):
         said = errors[process]
         assert "ValueError: Got y of shape [100, 21] in process 0, [100, 20] in process 1" in said["targets"]
         assert "ValueError: Got X of shape [100, 12] in process 0, [99, 12] in process 1" in said["profiles"]
-        assert "with a checksum of" in said["values"]
+        assert "Got expression with a checksum of" in said["values"]
+        assert "Got gene names with a checksum of" in said["names"]
+        assert "Got a model to go on with, with a checksum of" in said["other models"]
         assert "Got hidden_layer_sizes = (14, 9) in process 0, (14, 10) in process 1" in said["parameter"]
         assert "contains NaN" in said["missing"]
         assert "device 4, but only 4 cpu device(s)" in said["device"]
@@ -119,7 +121,8 @@ def test_misuse_is_one_clear_error_in_every_process(folder):
 
 
 def test_when_a_process_dies_the_other_ends_with_an_error_and_training_can_go_on(folder):
-    statuses, outputs = run(folder, "die")
+    # JAX by itself would wait for 100 seconds.
+    statuses, outputs = run(folder, "die", timeout=100)
     assert statuses[1] == -9
     assert statuses[0] not in (0, -9)
     assert "training" in outputs[0]

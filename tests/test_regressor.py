@@ -996,3 +996,17 @@ def test_more_partitions_than_targets_are_refused(profiles):
     with pytest.raises(ValueError, match=r"Got n_partitions=10, but expected at most 9, the number of target genes"):
         DGEXRegressor(**SMALL | {"n_partitions": 10}).fit(X, y)
     assert DGEXRegressor(**SMALL | {"n_partitions": 9, "max_iter": 1}).fit(X, y).predict(X).shape == y.shape
+
+
+def test_a_line_for_an_epoch_has_one_error_for_each_validation_set(profiles, capsys):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL | {"n_partitions": 3, "max_iter": 2, "verbose": True})
+    model.fit(X[:80], y[:80], (X[80:100], X[100:]), (y[80:100], y[100:]))
+    for line, record in zip(capsys.readouterr().out.splitlines(), model.history_, strict=True):
+        errors = " ".join(f"{record[f'validation_mae_{index}']:.4f}" for index in range(2))
+        assert f"training MAE {record['train_mae']:.4f}, validation MAE {errors}, learning rate" in line
+
+
+def test_how_targets_would_be_divided_does_not_matter_to_one_network(profiles):
+    model = DGEXRegressor(**SMALL | {"max_iter": 1, "warm_start": True}).fit(*profiles)
+    assert model.set_params(partition="clustered").fit(*profiles).n_iter_ == 2

@@ -55,7 +55,7 @@ def test_targets_are_placed_by_network():
 
 def test_float32_targets_of_one_network_are_not_copied_on_the_host():
     y = np.ones((16, 3), np.float32)
-    share = _sharding._targets(y, None, [slice(0, 3)], (1, 16, 3))
+    share = _sharding._targets(y, [slice(0, 3)], (1, 16, 3))
     assert np.shares_memory(share, y)
 
 

@@ -7,6 +7,7 @@ them, in the same order. With the devices of one process they do nothing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,6 +19,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 Devices = tuple[jax.Device, ...]
+
+# What the runtime says, among other things, when another process has ended.
+SIGNS_OF_LOSS = ("gloo", "nccl", "unavailable", "connection", "coordination", "deadline")
 
 # Bytes of a message.
 MESSAGE_BYTES = 16384
@@ -116,7 +120,7 @@ def loss_explained(devices: Devices) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if len(numbers) == 1:
+        if len(numbers) == 1 or not re.search("|".join(SIGNS_OF_LOSS), str(error), flags=re.IGNORECASE):
             raise
         raise RuntimeError(
             f"Process {jax.process_index()} cannot go on: another of the {len(numbers)} processes that train together "

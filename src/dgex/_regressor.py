@@ -437,8 +437,9 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         for name, value in session.fitted_attributes().items():
             setattr(self, name, value)
         if run.interrupted:
+            epochs = ", ".join(map(str, np.atleast_1d(self.best_epoch_)))
             _validation.warn_user(
-                f"Training was interrupted in epoch {run.epoch + 1}; the model of epoch {self.best_epoch_} is kept. "
+                f"Training was interrupted in epoch {run.epoch + 1}; the model of epoch {epochs} is kept. "
                 "To go on from where it stopped, fit again with warm_start=True."
             )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,7 +32,13 @@ from dgex._optimizer import (
     paper_layer_rates,
 )
 from dgex._partition import TargetSets, target_sets
-from dgex._processes import failing_together, loss_explained, of_the_first, require_a_device_of_this_process
+from dgex._processes import (
+    failing_together,
+    loss_explained,
+    of_the_first,
+    process_numbers,
+    require_a_device_of_this_process,
+)
 from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
 from dgex._sharding import Layout, devices_in_use, stored_rows
@@ -40,6 +49,7 @@ from dgex._training import (
     EarlyStopping,
     TrainingData,
     TrainingRun,
+    checksum,
     fingerprint,
     generator,
     hold_out,
@@ -122,7 +132,8 @@ def open_session(
             profiles, sets = checked_data(
                 model, X, y, X_val, y_val, going_on=going_on, validation_fraction=validation_fraction
             )
-            facts.update(equal_facts(model, profiles, sets, going_on=going_on))
+            if len(process_numbers(devices)) > 1:
+                facts.update(equal_facts(model, profiles, sets, going_on=going_on))
         yield session_on(model, devices, profiles, sets, going_on=going_on, validation_fraction=validation_fraction)
 
 
@@ -143,14 +154,28 @@ def checked_data(
 def equal_facts(model: Any, profiles: Arrays, sets: Sequence[Arrays], *, going_on: bool) -> dict[str, Any]:
     """What has to be the same in all processes that train together."""
     (X, y), parameters = profiles, model.get_params(deep=False)
+    landmark_names = getattr(model, "feature_names_in_", None)
+    names = [None if names is None else list(map(str, names)) for names in (landmark_names, model.target_names_)]
     return {
         "X of shape": X.shape,
         "y of shape": y.shape,
         "validation sets of shapes": [(X_val.shape, y_val.shape) for X_val, y_val in sets],
-        "the values of X and y, with a checksum of": fingerprint(X, y, np.arange(len(X))),
-        "a number of epochs trained before of": model.n_iter_ if going_on else 0,
+        "expression with a checksum of": checksum(array for pair in (profiles, *sets) for array in pair),
+        "gene names with a checksum of": zlib.crc32(json.dumps(names).encode()),
+        "a model to go on with, with a checksum of": run_checksum(model) if going_on else None,
         **{f"{name} =": repr(parameters[name])[:100] for name in parameters.keys() - {"random_state", "verbose"}},
     }
+
+
+def run_checksum(model: Any) -> int:
+    """A number that tells the training runs of two estimators apart."""
+    run: TrainingRun = model._run
+    arrays = [*run.state.optimizer, *model.landmark_scale_[None], *model.target_scale_[None], model.partition_]
+    for layer in run.state.parameters:
+        arrays += layer
+    for record in run.best:
+        arrays += [record.errors]
+    return checksum([np.array([run.seed, run.epoch, run.step]), *(np.atleast_1d(array) for array in arrays)])
 
 
 def session_on(
@@ -314,7 +339,9 @@ def require_same_network(model: Any, asked: TrainConfig) -> None:
     """Raise unless training can go on with the parameters asked for."""
     trained: TrainConfig = model._config
     for name, before, now in (
-        *((name, model._settings[name], getattr(model, name)) for name in ("standardize", "n_partitions", "partition")),
+        ("standardize", model._settings["standardize"], model.standardize),
+        ("n_partitions", model._settings["n_partitions"], model.n_partitions),
+        *([("partition", model._settings["partition"], model.partition)] if model.n_partitions > 1 else []),
         ("hidden_layer_sizes", trained.network.hidden_layer_sizes, asked.network.hidden_layer_sizes),
         ("activation", trained.network.activation, asked.network.activation),
         ("solver", trained.solver, asked.solver),
@@ -359,7 +386,7 @@ class EpochObserver:
 
 
 def _line(record: dict[str, float]) -> str:
-    validation = [f"{value:.4f}" for name, value in record.items() if name.startswith("validation_mae")]
+    validation = [f"{value:.4f}" for name, value in record.items() if re.fullmatch(r"validation_mae_\d+", name)]
     selected = f", validation MAE {' '.join(validation)}" if validation else ""
     return (
         f"Epoch {record['epoch']:3d}: training MAE {record['train_mae']:.4f}{selected}, "

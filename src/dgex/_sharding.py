@@ -109,8 +109,9 @@ class Layout:
 
     def place_landmarks(self, X: np.ndarray, rows: np.ndarray | None = None, n_stored: int | None = None) -> jax.Array:
         """Put landmarks of all profiles or some onto every device, as float32 and followed by rows of zeros."""
+        X = X if rows is None else X[rows]
         shape = (n_stored or stored_rows(X), X.shape[1])
-        return jax.make_array_from_callback(shape, self.replicated, lambda index: _landmarks(X, rows, shape))
+        return jax.make_array_from_callback(shape, self.replicated, lambda index: _landmarks(X, shape))
 
     def place_targets(
         self, y: np.ndarray, sets: TargetSets, rows: np.ndarray | None = None, n_stored: int | None = None
@@ -119,13 +120,14 @@ class Layout:
 
         The sets are padded with zeros to the same size, divisible among the devices, and so are the rows.
         """
+        y = y if rows is None else y[rows]  # once for all devices
         shape = (len(sets), n_stored or stored_rows(y), -(-sets.largest // self.n_shards) * self.n_shards)
 
         def share(index: tuple[slice, ...] | None) -> np.ndarray:
             index = index or (slice(None),) * 3
             (first, last), _, (start, stop) = (part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
             columns = [sets.columns(network, start, stop) for network in range(first, last)]
-            return _targets(y, rows, columns, (last - first, shape[1], stop - start))
+            return _targets(y, columns, (last - first, shape[1], stop - start))
 
         return jax.make_array_from_callback(shape, self.divided(3), share)
 
@@ -145,32 +147,28 @@ def stored_rows(array: np.ndarray) -> int:
     return -(-len(array) // multiple) * multiple
 
 
-def _landmarks(X: np.ndarray, rows: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+def _landmarks(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Landmarks as a device holds them; the host copies them at most once."""
-    if rows is None and X.shape == shape and X.dtype == np.float32:
+    if X.shape == shape and X.dtype == np.float32:
         return X
     result = aligned_zeros(shape)
-    result[: len(X) if rows is None else len(rows)] = X if rows is None else X[rows]
+    result[: len(X)] = X
     return result
 
 
-def _targets(
-    y: np.ndarray, rows: np.ndarray | None, columns: list[slice | np.ndarray], shape: tuple[int, ...]
-) -> np.ndarray:
+def _targets(y: np.ndarray, columns: list[slice | np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     """The given columns of every network's targets as a device holds them; the host copies them at most once."""
-    if len(columns) == 1 and isinstance(columns[0], slice) and rows is None and y.dtype == np.float32:
+    if len(columns) == 1 and isinstance(columns[0], slice) and y.dtype == np.float32:
         share: np.ndarray = y[None, :, columns[0]]
         if share.shape == shape:
             return share
     result = aligned_zeros(shape)
-    n_rows = len(y) if rows is None else len(rows)
     block_rows = max(1, GATHER_BYTES // (y.itemsize * max(1, y.shape[1])))
-    for start in range(0, n_rows, block_rows):
-        stop = min(start + block_rows, n_rows)
-        block = y[start:stop] if rows is None else y[rows[start:stop]]
+    for start in range(0, len(y), block_rows):
+        block = y[start : start + block_rows]
         for network, chosen in enumerate(columns):
             part = block[:, chosen]
-            result[network, start:stop, : part.shape[1]] = part
+            result[network, start : start + len(part), : part.shape[1]] = part
     return result
 
 

@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -49,6 +49,9 @@ ACCELERATOR_FLOPS_PER_CALL = 2e13
 
 # The key of the initial parameters is folded from the root key with a number that no epoch reaches.
 INITIALIZATION = 2**32 - 1
+
+# Bytes read at a time.
+CHECKSUM_BYTES = 2**26
 
 # Streams of the host's random numbers.
 ORDER, HOLD_OUT, MONITOR, PARTITION = range(4)
@@ -417,6 +420,17 @@ def fingerprint(X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> int:
     """A number that other training profiles are unlikely to share, from a few of them."""
     few = rows[np.linspace(0, len(rows) - 1, min(len(rows), 8)).astype(np.intp)]
     return zlib.crc32(np.ascontiguousarray(X[few]).tobytes() + np.ascontiguousarray(y[few]).tobytes())
+
+
+def checksum(arrays: Iterable[np.ndarray]) -> int:
+    """A number that other values, in float32 and in this order, are unlikely to share."""
+    result = 0
+    for array in arrays:
+        block_rows = max(1, CHECKSUM_BYTES // (4 * max(1, array[:1].size)))
+        for start in range(0, len(array), block_rows):
+            block = np.ascontiguousarray(array[start : start + block_rows], dtype=np.float32)
+            result = zlib.crc32(block.tobytes(), result)
+    return result
 
 
 def monitored(rows: np.ndarray, size: int, seed: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -30,7 +30,7 @@ def initialize(
     :meth:`dgex.DGEXRegressor.fit` with the same data; `jax.distributed.initialize` itself does too. What this function
     adds: when a process ends with an error, or dies, the others end within `heartbeat_timeout_seconds` (JAX waits
     for 100 seconds, and for 300 at the end of a process that failed), and a process that is asked to end by SIGTERM
-    does end.
+    does end. An error that nobody catches ends its process at once, without `atexit`, except in interactive sessions.
 
     Parameters
     ----------
@@ -59,12 +59,20 @@ def initialize(
         heartbeat_timeout_seconds=heartbeat_timeout_seconds,
         **settings,
     )
-    sys.excepthook = _end_at_once
+    if not hasattr(sys, "ps1"):  # an interactive session survives a typing error
+        sys.excepthook = _ending_at_once(sys.excepthook)
 
 
-def _end_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error that nobody caught and end, without waiting for the other processes to end too."""
-    traceback.print_exception(kind, error, trace)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
+Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+
+
+def _ending_at_once(report: Hook) -> Hook:
+    """A hook that reports an error that nobody caught and ends, without waiting for the other processes to end too."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        report(kind, error, trace)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    return hook

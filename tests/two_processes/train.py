@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import joblib
 import numpy as np
+import pandas as pd
 
 from dgex import DGEXRegressor, distributed
 
@@ -44,7 +45,8 @@ def misuse(folder, process):
     calls = {
         "targets": {"y": y[:, : 21 - process]},
         "profiles": {"X": X[process:], "y": y[process:]},
-        "values": {"X": X + process},
+        "values": {"X": X + process * (np.arange(100) == 50)[:, None]},
+        "names": {"X": pd.DataFrame(X, columns=[f"gene {number * (-1) ** process}" for number in range(12)])},
         "parameter": {"hidden_layer_sizes": (14, 9 + process)},
         "missing": {"X": spoiled if process else X},
         "device": {"devices": 99},
@@ -59,6 +61,11 @@ def misuse(folder, process):
         except Exception as error:
             if name != "one process" or process == 1:  # the first process has these devices, and trains alone
                 print(f"{name}: {type(error).__name__}: {error}".replace("\n", " "), flush=True)
+    own = DGEXRegressor(**PARAMETERS, devices="one", random_state=process, warm_start=True).fit(X, y)
+    try:
+        own.set_params(devices=None).fit(X, y)
+    except Exception as error:
+        print(f"other models: {type(error).__name__}: {error}", flush=True)
     print("end of misuse", flush=True)
 
 
