@@ -4,23 +4,16 @@ Writes results/arrays_to_rnaseq.json and prints the table of the README. About h
 """
 
 import argparse
-import importlib.util
 import statistics
 from collections import defaultdict
-from pathlib import Path
 
+from benchmarks._examples import arrays_to_rnaseq
 from benchmarks._results import provenance, write
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "02_arrays_to_rnaseq.py"
 
 
 def main(n_seeds: int, max_iter: int) -> None:
     """Run the protocol for every seed."""
-    specification = importlib.util.spec_from_file_location("arrays_to_rnaseq", EXAMPLE)
-    example = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(example)
-
-    origin = provenance()
+    example, origin = arrays_to_rnaseq(), provenance()
     expression, is_landmark = example.load()
     rows = []
     for seed in range(n_seeds):

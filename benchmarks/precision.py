@@ -8,28 +8,22 @@ it has no bfloat16 products, "bfloat16" is slower.
 """
 
 import argparse
-import importlib.util
 import statistics
-from pathlib import Path
 from typing import Any
 
 import jax
 
+from benchmarks._examples import arrays_to_rnaseq
 from benchmarks._results import provenance, write
 from dgex import DGEXRegressor
 from dgex.metrics import overall_error
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "02_arrays_to_rnaseq.py"
 DTYPES = ("float32", "bfloat16")
 
 
 def main(n_seeds: int, max_iter: int) -> None:
     """Train both for every seed."""
-    specification = importlib.util.spec_from_file_location("arrays_to_rnaseq", EXAMPLE)
-    example = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(example)
-
-    origin = provenance()
+    example, origin = arrays_to_rnaseq(), provenance()
     expression, is_landmark = example.load()
     rows = []
     for seed in range(n_seeds):
