@@ -369,7 +369,7 @@ def test_host_copy_of_a_run_shares_nothing_with_the_device():
     data = training_data(layout, X, y, validation=[(X, y)])
     run = new_run(config, layout, start, 0.01)
     _training.train(run, config, layout, data, sgd_rates(0.01), n_epochs=1)
-    host = _training.to_host(run, config, layout, one_set(3))
+    host = _training.to_host(run, config, one_set(3))
     before = jax.tree.map(np.copy, host.state)
     resumed = _training.to_devices(host, config, layout, one_set(3))
     _training.train(resumed, config, layout, data, sgd_rates(0.01), n_epochs=3)

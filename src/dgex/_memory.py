@@ -73,7 +73,7 @@ def keep_on_devices(location: str, demand: Demand, free: int | None) -> bool:
         "Profiles %s: each device needs %s, and %s is free (data_location=%r).",
         "stay on the devices" if resident else "are streamed from the host",
         demand,
-        "an unknown amount" if free is None else gigabytes(free),
+        gigabytes(free),
         location,
     )
     return resident
@@ -102,14 +102,13 @@ def _shortage(config: TrainConfig, layout: Layout, demand: Demand, free: int | N
     what = (
         f"a network of {sizes} units" if network.n_networks == 1 else f"{network.n_networks} networks of {sizes} units"
     )
-    there_is = "an unknown amount" if free is None else gigabytes(free)
     return MemoryError(
         f"Training {what} on {len(layout.devices)} {layout.platform} device(s) needs about {demand} of each, and "
-        f"activations of {config.batch_size} profiles; {there_is} is free. Use more `devices`, data_location='host' "
-        "(profiles then take next to nothing), or smaller `hidden_layer_sizes`."
+        f"activations of {config.batch_size} profiles; {gigabytes(free)} is free. Use more `devices`, "
+        "data_location='host' (profiles then take next to nothing), or smaller `hidden_layer_sizes`."
     )
 
 
-def gigabytes(n_bytes: int) -> str:
-    """A number of bytes for people."""
-    return f"{n_bytes / 1e9:.3g} GB"
+def gigabytes(n_bytes: int | None) -> str:
+    """A number of bytes for people; None where it is not known."""
+    return "an unknown amount" if n_bytes is None else f"{n_bytes / 1e9:.3g} GB"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 Devices = tuple[jax.Device, ...]
@@ -48,10 +48,16 @@ def require_a_device_of_this_process(devices: Devices) -> None:
         )
 
 
-@lru_cache(maxsize=8)
-def _gather_program(devices: Devices) -> Any:
-    mesh = Mesh(np.array(devices), ("devices",))
+@lru_cache(maxsize=128)
+def _replicating_program(mesh: Mesh | AbstractMesh) -> Callable[[jax.Array], jax.Array]:
     return jax.jit(lambda array: array, out_shardings=NamedSharding(mesh, Spec()))
+
+
+def gathered(array: jax.Array) -> np.ndarray:
+    """An array that is divided among the devices of a mesh as a whole, in every process."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(_replicating_program(cast(NamedSharding, array.sharding).mesh)(array))
 
 
 def exchanged(devices: Devices, array: np.ndarray) -> np.ndarray:
@@ -63,7 +69,7 @@ def exchanged(devices: Devices, array: np.ndarray) -> np.ndarray:
     content = np.frombuffer(np.ascontiguousarray(array).tobytes(), dtype=np.uint8)
     sharding = NamedSharding(Mesh(np.array(devices), ("devices",)), Spec("devices"))
     by_device = jax.make_array_from_callback((len(devices), len(content)), sharding, lambda _: content[None])
-    everything = np.asarray(_gather_program(devices)(by_device))
+    everything = gathered(by_device)
     owners = [device.process_index for device in devices]
     own = everything[[owners.index(number) for number in numbers]]
     return np.frombuffer(own.tobytes(), dtype=array.dtype).reshape(len(numbers), *array.shape)

@@ -72,13 +72,17 @@ class Session:
 
     config: TrainConfig
     layout: Layout
-    targets: TargetSets
     data: TrainingData
     rates: Rates
     scaling: Scaling
     run: TrainingRun
     settings: dict[str, Any]
     demand: Demand
+
+    @property
+    def targets(self) -> TargetSets:
+        """Which target belongs to which network."""
+        return self.data.training.targets
 
     def train(self, n_epochs: int, patience: EarlyStopping | None, observer: EpochObserver) -> None:
         """Move the run on by up to so many epochs."""
@@ -87,7 +91,7 @@ class Session:
 
     def fitted_attributes(self) -> dict[str, Any]:
         """What an estimator needs to know of the run as it is now, as NumPy arrays and Python values."""
-        run = to_host(self.run, self.config, self.layout, self.targets)
+        run = to_host(self.run, self.config, self.targets)
         return {
             "_config": self.config,
             "_run": run,
@@ -170,12 +174,10 @@ def equal_facts(model: Any, profiles: Arrays, sets: Sequence[Arrays], *, going_o
 def run_checksum(model: Any) -> int:
     """A number that tells the training runs of two estimators apart."""
     run: TrainingRun = model._run
-    arrays = [*run.state.optimizer, *model.landmark_scale_[None], *model.target_scale_[None], model.partition_]
-    for layer in run.state.parameters:
-        arrays += layer
-    for record in run.best:
-        arrays += [record.errors]
-    return checksum([np.array([run.seed, run.epoch, run.step]), *(np.atleast_1d(array) for array in arrays)])
+    numbers = [run.seed, run.epoch, run.step, *(error for record in run.best for error in record.errors)]
+    weights = [array for layer in run.state.parameters for array in layer]
+    arrays = [numbers, model.partition_, model.landmark_scale_, model.target_scale_, *weights, *run.state.optimizer]
+    return checksum(map(np.atleast_1d, arrays))
 
 
 def session_on(
@@ -227,7 +229,7 @@ def session_on(
         )
     rates = training_rates(model, config, targets, learning_rate)
     settings = {name: getattr(model, name) for name in SETTINGS}
-    return Session(config, layout, targets, data, rates, scaling, run, settings, demand)
+    return Session(config, layout, data, rates, scaling, run, settings, demand)
 
 
 def reopened_run(

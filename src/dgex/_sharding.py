@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -103,10 +102,6 @@ class Layout:
 
         return jax.tree.map(place, tree)
 
-    def gathered(self, array: jax.Array) -> np.ndarray:
-        """An array as a whole, in every process."""
-        return np.asarray(array if array.is_fully_addressable else _replicating_program(self)(array))
-
     def place_landmarks(self, X: np.ndarray, rows: np.ndarray | None = None, n_stored: int | None = None) -> jax.Array:
         """Put landmarks of all profiles or some onto every device, as float32 and followed by rows of zeros."""
         X = X if rows is None else X[rows]
@@ -130,11 +125,6 @@ class Layout:
             return _targets(y, columns, (last - first, shape[1], stop - start))
 
         return jax.make_array_from_callback(shape, self.divided(3), share)
-
-
-@lru_cache(maxsize=128)
-def _replicating_program(layout: Layout) -> Callable[[jax.Array], jax.Array]:
-    return jax.jit(lambda array: array, out_shardings=layout.replicated)
 
 
 def stored_rows(array: np.ndarray) -> int:

@@ -28,7 +28,7 @@ import numpy as np
 from dgex._network import Layer, NetworkConfig, Parameters, shown, stacked
 from dgex._optimizer import LearningRateDecay
 from dgex._partition import TargetSets
-from dgex._processes import exchanged, process_numbers
+from dgex._processes import exchanged, gathered, process_numbers
 from dgex._profiles import ProfileSet, pieces
 from dgex._programs import (
     BLOCK_ROWS,
@@ -257,7 +257,7 @@ def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: Train
             run.state, losses = program(
                 run.state, so_far, X, y, data.scaling, numbers, offset, len(rows), rates, key, start, stop
             )
-            run.epoch_loss = layout.gathered(losses)
+            run.epoch_loss = gathered(losses)
             run.step = stop
         require_finite(run.epoch_loss, run)
 
@@ -274,7 +274,7 @@ def mean_absolute_errors(
     for X, y, rows, offset, start, stop in pieces(profiles, profiles.rows, BLOCK_ROWS, layout, blocks, len(blocks)):
         total = program(total, parameters, X, y, scaling, rows, offset, n_profiles, start, stop)
     # Means over targets are taken in float64 on the host, in their own order: the same on any number of devices.
-    return profiles.targets.joined(layout.gathered(total).astype(np.float64)) / n_profiles
+    return profiles.targets.joined(gathered(total).astype(np.float64)) / n_profiles
 
 
 def updated_best(
@@ -321,14 +321,14 @@ def rescored(
     return tuple(map(rescore, best, data.validation))
 
 
-def to_host(run: TrainingRun, config: TrainConfig, layout: Layout, targets: TargetSets) -> TrainingRun:
+def to_host(run: TrainingRun, config: TrainConfig, targets: TargetSets) -> TrainingRun:
     """The same run with NumPy arrays in the form of `shown`, and the optimiser's state as a list of them."""
     structure = state_structure(config)
     copies: dict[int, Any] = {}  # validation sets may share their best parameters
 
     def copy(tree: Any, like: Any) -> Any:
         if id(tree) not in copies:
-            arrays = jax.tree.map(np.array, resized(jax.tree.map(layout.gathered, tree), like))
+            arrays = jax.tree.map(np.array, resized(jax.tree.map(gathered, tree), like))
             copies[id(tree)] = jax.tree.map(lambda node: in_form(shown, node, targets), arrays, is_leaf=is_parameters)
         return copies[id(tree)]
 
