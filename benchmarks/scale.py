@@ -8,8 +8,9 @@
 
 Without `--gpu` the devices are eight virtual ones, which share the cores of this machine: no speed-up is to be
 expected, what is measured is what dividing the work costs. The peer is NumPy with an epoch's bare products of the same
-shapes. The configurations take turns, one epoch after one of warming up, five times. Writes results/scale.json; about a
-quarter of an hour on two cores, which should be idle otherwise: NumPy's threads wait for each other.
+shapes. The configurations take turns, one epoch after one of warming up, three times; the three architectures are the
+paper's smallest, middle and largest, on 1,000 profiles. Writes results/scale.json; about three quarters of an hour on
+two cores, which should be idle otherwise: NumPy's threads wait for each other.
 
 With `--gpu` the devices are those that JAX sees, and the sizes are the paper's: 88,807 profiles (synthetic), and 200
 epochs, extrapolated from five. The peer is a bare product of large matrices of the same type on every device. Each
@@ -42,6 +43,8 @@ from dgex._training import root_key
 
 N_PROFILES, N_LANDMARKS, N_TARGETS, BATCH_SIZE, N_EPOCHS = 88_807, 943, 9_520, 200, 200  # of the paper
 ARCHITECTURES = [f"{units}x{depth}" for units in (3000, 6000, 9000) for depth in (1, 2, 3)]
+TRAINED = ["3000x1", "6000x2", "9000x3"]
+LARGEST_STACK = 5 * 10**8  # weights of a stack that 24 GiB hold four times, with room for the rest
 PAPER_MINUTES = {"9000x3": 12 * 60}  # for all targets: six hours for each half of them
 
 DATA_SHEET = {("NVIDIA H200", "float32"): 494, ("NVIDIA H200", "bfloat16"): 989}  # dense TFLOP/s; float32 is TF32
@@ -227,12 +230,14 @@ def main(gpu: bool, compiled: list[str], trained: list[str], partitions: list[in
 
     for hidden in compiled:
         add(of_memory, in_new_process(memory, hidden, partitions))
-    trained = trained or (["3000x1", "9000x3"] if gpu else ["1000x1"])
-    n_profiles = sizes["profiles"] or (N_PROFILES if gpu else 2_000)
+    n_profiles = sizes["profiles"] or (N_PROFILES if gpu else 1_000)
+    n_epochs = sizes["epochs"] or (5 if gpu else 3)
     dtypes = ("float32", "bfloat16") if gpu else ("float32",)
     grid = product(partitions, trained, in_new_process(usable_counts), dtypes)
     grid = [Configuration(hidden, n_partitions, *rest) for n_partitions, hidden, *rest in grid]
-    rounds = (1, sizes["epochs"]) if gpu else (sizes["epochs"], 1)
+    if not gpu:
+        grid = [one for one in grid if one.network(sizes["targets"]).n_parameters <= LARGEST_STACK]
+    rounds = (1, n_epochs) if gpu else (n_epochs, 1)
     for together in [[one] for one in grid] if gpu else [grid]:
         add(of_speed, in_new_process(speed, together, n_profiles, sizes["targets"], *rounds, gpu))
     print(*map(table, filter(None, (of_memory, of_speed))), sep="\n\n")
@@ -242,9 +247,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", action="store_true", help="the devices that JAX sees, and the paper's sizes")
     parser.add_argument("--compiled", nargs="*", default=ARCHITECTURES, metavar="UNITSxLAYERS", help="measure memory")
-    parser.add_argument("--trained", nargs="+", default=[], metavar="UNITSxLAYERS", help="measure speed")
+    parser.add_argument("--trained", nargs="+", default=TRAINED, metavar="UNITSxLAYERS", help="measure speed")
     parser.add_argument("--partitions", nargs="+", type=int, default=[1, 2, 8])
     parser.add_argument("--profiles", type=int, help="to train on")
     parser.add_argument("--targets", type=int, default=N_TARGETS, help="to train on")
-    parser.add_argument("--epochs", type=int, default=5, help="of each configuration that count")
+    parser.add_argument("--epochs", type=int, help="of each configuration that count: 5 on GPUs, else 3")
     main(**vars(parser.parse_args()))

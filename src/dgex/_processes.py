@@ -130,7 +130,8 @@ def loss_explained(devices: Devices) -> Iterator[None]:
             raise
         raise RuntimeError(
             f"Process {jax.process_index()} cannot go on: another of the {len(numbers)} processes that train together "
-            "has ended, or cannot be reached. Its own output tells why. Start all of them again; training goes on from "
-            "the model that was saved last if the script saves it and fits with warm_start=True (see 'Several "
-            f"devices and machines' in the documentation). The runtime says: {error}"
+            "has ended, cannot be reached, or was given other `devices`. Its own output tells why. Start all of them "
+            "again; training goes on from the model that was saved last if the script saves it and fits with "
+            "warm_start=True (see 'Several devices and machines' in the documentation). The runtime says: "
+            f"{error}"
         ) from error
