@@ -18,6 +18,7 @@ __all__ = [
     "align_genes",
     "collapse_probes",
     "common_genes",
+    "find_genes",
     "find_near_duplicates",
     "gene_scaling",
     "standardize_platforms",
@@ -208,6 +209,47 @@ def common_genes(first: Sequence[str] | np.ndarray, *others: Sequence[str] | np.
     return np.array([gene for gene in dict.fromkeys(strip_version(first)) if gene in shared], dtype=object)
 
 
+def find_genes(genes: Sequence[str] | np.ndarray, names: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Where genes are among the names of a data set's columns.
+
+    Parameters
+    ----------
+    genes : sequence of str
+        The genes wanted, such as `model.feature_names_in_`.
+    names : sequence of str
+        Names of the columns. A gene that is not among them (nor the reverse) is looked up without its Ensembl version.
+
+    Returns
+    -------
+    positions : ndarray of int of shape (n_genes,)
+        The column of each gene; -1 for those that are not there.
+
+    Raises
+    ------
+    ValueError
+        If a gene is wanted twice, or a name that is needed occurs twice.
+
+    Examples
+    --------
+    >>> from dgex.preprocessing import find_genes
+    >>> find_genes(["ENSG00000003", "TP53"], ["ENSG00000001.7", "ENSG00000003.2"])
+    array([ 1, -1])
+    """
+    require_unique(genes, "wanted gene")
+    names, wanted = np.asarray(names, dtype=object), np.asarray(genes, dtype=object)
+    positions = _lookup(names, wanted)
+    rest = np.flatnonzero(positions < 0)
+    positions[rest] = _lookup(strip_version(names), strip_version(wanted[rest]))
+    found, count = np.unique(positions[positions >= 0], return_counts=True)
+    shared = names[found[count > 1]]
+    if len(shared):
+        raise ValueError(
+            f"{len(shared)} columns are wanted for several genes ({listed(shared)}), which differ by their version "
+            "alone. Ask for each gene once."
+        )
+    return positions
+
+
 def align_genes(X: Any, to: Sequence[str] | np.ndarray, *, genes: Any = None, missing: str = "raise") -> Any:
     """Bring the columns of profiles into the order of a list of genes.
 
@@ -250,15 +292,7 @@ def align_genes(X: Any, to: Sequence[str] | np.ndarray, *, genes: Any = None, mi
         )
     if missing not in ("raise", "nan"):
         raise ValueError(f"Got missing={missing!r}, but expected 'raise' or 'nan'.")
-    require_unique(to, "wanted gene")
-    position = _positions(names, to)
-    found, count = np.unique(position[position >= 0], return_counts=True)
-    shared = names[found[count > 1]]
-    if len(shared):
-        raise ValueError(
-            f"{len(shared)} columns are wanted for several genes ({listed(shared)}), which differ by their version "
-            "alone. Ask for each gene once."
-        )
+    position = find_genes(to, names)
     absent = [gene for gene, column in zip(to, position, strict=True) if column < 0]
     if absent and missing == "raise":
         raise ValueError(
@@ -360,14 +394,6 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
         rows = np.flatnonzero(platforms == platform)
         Z[rows] = _statistics.standardized(X[rows], *_statistics.gene_scaling(X, rows))
     return Z
-
-
-def _positions(names: np.ndarray, wanted: Sequence[str] | np.ndarray) -> np.ndarray:
-    """The column of each wanted gene, by its name or else by its name without version; -1 where there is none."""
-    position = _lookup(names, np.asarray(wanted, dtype=object))
-    rest = np.flatnonzero(position < 0)
-    position[rest] = _lookup(strip_version(names), strip_version(np.asarray(wanted, dtype=object)[rest]))
-    return position
 
 
 def _lookup(names: np.ndarray, wanted: np.ndarray) -> np.ndarray:

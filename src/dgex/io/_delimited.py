@@ -1,0 +1,208 @@
+"""Tables separated by tabs, commas or semicolons, with profiles or genes as rows."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Sequence
+from io import BufferedIOBase
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from dgex._validation import listed
+from dgex.io._destination import ExpressionWriter
+from dgex.io._source import ExpressionFile, ExpressionFileError
+from dgex.io._text import MISSING, TextTable, next_line, open_lines, split, text_of, typed
+
+DELIMITERS = "\t,;"
+
+# Lines that are looked at to tell numbers from annotation.
+N_SAMPLED = 20
+
+# Leading columns of these names describe genes, though they may hold numbers.
+ANNOTATION = frozenset(
+    {
+        "chr",
+        "chrom",
+        "chromosome",
+        "coord",
+        "start",
+        "end",
+        "stop",
+        "strand",
+        "length",
+        "entrez",
+        "entrezid",
+        "gene_length",
+    }
+)
+
+# How missing values of metadata are written.
+MISSING_TEXT = frozenset({"", "NA", "NaN", "nan"})
+
+# Level of gzip for tables, unless told: higher ones take longer and hardly save anything on numbers.
+TEXT_COMPRESSION = 4
+
+# What the first column is called in files whose rows are genes, or profiles.
+CALLED_GENES = re.compile(r"gene|probe|symbol|target|ensembl|transcript|feature", re.IGNORECASE)
+CALLED_PROFILES = re.compile(r"sample|profile|cell|barcode|subject|patient|individual|run", re.IGNORECASE)
+
+# What identifiers look like.
+GENES = re.compile(r"ENS[A-Z]*[GTP]\d{6,}|.+_at$|ILMN_\d+|[NX][MR]_\d+|b\d{4}$")
+PROFILES = re.compile(r"GSM\d+|[SED]RR\d+|NA\d{5}|HG\d{5}|TCGA-|GTEX-")
+
+
+class DelimitedFile(ExpressionFile):
+    """A delimited text file; the numbers asked for are read from it each time.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    rows : {"auto", "profiles", "genes"}
+        What its rows are.
+    metadata : sequence of str
+        Columns that are not expression, besides those that are found out: text, and leading ones such as "Coord".
+    """
+
+    format = "delimited text"
+
+    def __init__(self, path: Path, rows: str, metadata: Sequence[str]):
+        names, sample, n_header_lines, delimiter = read_head(path)
+        values = value_fields(path, names, sample, metadata)
+        others = [name for index, name in enumerate(names) if index not in set(values.tolist())]
+        if len(set(others)) < len(others):
+            raise ExpressionFileError(f"{path}: got columns of metadata with the same name, but expected each once.")
+        self._table = TextTable(path, n_header_lines, names, values, delimiter, quoted=True)
+        if not self._table.ids:
+            raise ExpressionFileError(f"{path}: got a header and no rows, but expected at least one.")
+        columns = [names[index].strip() for index in values]
+        self._rows_are_genes = rows_are_genes(path, rows, names[0], self._table.ids, columns)
+        described = {name: typed(column, MISSING_TEXT) for name, column in self._table.metadata.items()}
+        dtype = np.dtype(np.float32)
+        if self._rows_are_genes:
+            super().__init__(path, columns, self._table.ids, {}, described, dtype)
+        else:
+            super().__init__(path, self._table.ids, columns, described, {}, dtype)
+
+    def _read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        if self._rows_are_genes:
+            return self._table.read(columns, rows, self.dtype).T
+        return self._table.read(rows, columns, self.dtype)
+
+
+class DelimitedWriter(ExpressionWriter):
+    """Writes a table separated by tabs, a profile per row; ids and expression only."""
+
+    format = "delimited text"
+
+    def _open(self) -> None:
+        raw = self.part.open("wb")
+        # Without a name and a time in its header, the same table is the same file.
+        self._file: BufferedIOBase = raw
+        if self.path.name.endswith(".gz"):
+            self._file = gzip.GzipFile("", "wb", self.compression or TEXT_COMPRESSION, raw, mtime=0)
+        self._raw = raw
+        self._file.write("\t".join(["profile_id", *map(plain, self.gene_ids)]).encode() + b"\n")
+
+    def _write(self, X: np.ndarray) -> None:
+        for name, profile in zip(self.profile_ids[self.n_written :], X, strict=False):
+            numbers = profile.astype(str)  # the shortest that read back as the same number
+            numbers[np.isnan(profile)] = "NA"
+            self._file.write("\t".join([plain(name), *numbers]).encode() + b"\n")
+
+    def _close(self) -> None:
+        self._file.close()
+        self._raw.close()
+
+
+def plain(name: str) -> str:
+    """A name as a field, in quotation marks where it would be mistaken for several."""
+    return '"{}"'.format(name.replace('"', '""')) if any(mark in name for mark in '\t\n\r"') else name
+
+
+def read_head(path: Path) -> tuple[list[str], list[list[str]], int, str]:
+    """The names of all columns, the fields of the first rows, the number of lines before them, and the delimiter."""
+    with open_lines(path) as file:
+        n_header_lines = 1
+        while (line := next_line(file, path)).startswith(b"#") or line.strip() == b"":
+            if not line:
+                raise ExpressionFileError(f"{path} holds no table: got comments or blank lines only.")
+            n_header_lines += 1
+        header = text_of(line)
+        delimiter = max(DELIMITERS, key=header.count)
+        if delimiter not in header:
+            raise ExpressionFileError(
+                f"{path}: got {header[:50]!r} as the header, but expected names separated by tabs, commas or "
+                "semicolons."
+            )
+        lines = iter(lambda: next_line(file, path), b"")
+        rows = (split(text_of(line), delimiter, quoted=True) for line in lines if line.strip())
+        sample = list(islice(rows, N_SAMPLED))
+    names = split(header, delimiter, quoted=True)
+    if sample and len(sample[0]) == len(names) + 1:
+        names = ["", *names]  # as R writes row names
+    while len(names) > 1 and not names[-1].strip():
+        names.pop()
+    return names, sample, n_header_lines, delimiter
+
+
+def value_fields(
+    path: Path, names: Sequence[str], sample: Sequence[Sequence[str]], metadata: Sequence[str]
+) -> np.ndarray:
+    """Which columns are expression: those of numbers, but for the leading ones that describe."""
+    unknown = [name for name in metadata if name not in names]
+    if unknown:
+        raise ValueError(f"Got metadata={listed(unknown)}, but expected columns of {path.name}: {listed(names)}.")
+
+    def describes(index: int) -> bool:
+        return names[index] in metadata or any(not is_number(row[index]) for row in sample if index < len(row))
+
+    first = 1
+    while first < len(names) and (describes(first) or names[first].strip().lower() in ANNOTATION):
+        first += 1
+    fields = [index for index in range(first, len(names)) if not describes(index)]
+    if not fields:
+        raise ExpressionFileError(
+            f"{path}: got {len(names)} columns and none of numbers, but expected an id and expression. Is it a table "
+            "of expression, with a decimal point and not a comma?"
+        )
+    return np.array(fields)
+
+
+def is_number(text: str) -> bool:
+    """Whether a field is a number or missing."""
+    text = text.strip()
+    if text.lower() in MISSING:
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def rows_are_genes(path: Path, rows: str, corner: str, row_ids: Sequence[str], column_ids: Sequence[str]) -> bool:
+    """What the rows are: as told, or by what the identifiers look like, or by what the first column is called."""
+    if rows != "auto":
+        return rows == "genes"
+    signs = {
+        "genes": (share(GENES, row_ids) + share(PROFILES, column_ids), CALLED_GENES.search(corner)),
+        "profiles": (share(PROFILES, row_ids) + share(GENES, column_ids), CALLED_PROFILES.search(corner)),
+    }
+    (of_genes, called_genes), (of_profiles, called_profiles) = signs["genes"], signs["profiles"]
+    if max(of_genes, of_profiles) >= 0.5 and of_genes != of_profiles:
+        return of_genes > of_profiles
+    if bool(called_genes) != bool(called_profiles):
+        return bool(called_genes)
+    raise ExpressionFileError(
+        f"{path}: cannot tell whether its rows ({listed(row_ids[:3])}) are genes or profiles, nor its columns "
+        f"({listed(column_ids[:3])}). Pass rows='genes' or rows='profiles'."
+    )
+
+
+def share(pattern: re.Pattern[str], ids: Sequence[str]) -> float:
+    """How many of the ids look like that."""
+    return sum(bool(pattern.match(name)) for name in ids) / max(1, len(ids))

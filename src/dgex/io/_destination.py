@@ -1,0 +1,183 @@
+"""What every writer of expression files does: nothing appears under the file's name before all of it is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from dgex.io._source import unique_ids
+
+# Bytes that a file takes beyond its numbers, generously.
+OVERHEAD_BYTES = 2**20
+
+
+class ExpressionWriter(ABC):
+    """Writes profiles in order; a context manager, made by :func:`create_expression`.
+
+    While it is open, the file is called ".NAME.part". When all profiles are written it takes its name, in one step;
+    after an error it is removed, or kept to be resumed. Either way a file that was there before is whole.
+
+    Parameters
+    ----------
+    path : Path
+        The file to be.
+    profile_ids, gene_ids : sequence of str
+        Names of the profiles and of the genes, each unique.
+    profile_metadata, gene_metadata : mapping of str to array-like
+        What else to say of each profile and each gene: numbers, or text. NaN and None are missing values.
+    compression : int
+        Level of compression by gzip, from 0 (none) to 9.
+    resume : bool
+        Whether to go on with a part that an earlier writer has left, and to leave one after an error.
+
+    Attributes
+    ----------
+    n_written : int
+        Profiles written so far, those of an earlier writer included.
+    """
+
+    format: str
+    can_resume = False
+
+    def __init__(
+        self,
+        path: Path,
+        profile_ids: Sequence[str] | np.ndarray,
+        gene_ids: Sequence[str] | np.ndarray,
+        profile_metadata: Mapping[str, Any],
+        gene_metadata: Mapping[str, Any],
+        compression: int,
+        resume: bool,
+    ):
+        self.path = path
+        self.part = path.with_name(f".{path.name}.part")
+        self.profile_ids = unique_ids(path, profile_ids, "profile")
+        self.gene_ids = unique_ids(path, gene_ids, "gene")
+        self.profile_metadata = metadata_columns(profile_metadata, len(profile_ids), "profile")
+        self.gene_metadata = metadata_columns(gene_metadata, len(gene_ids), "gene")
+        self.compression = compression
+        self.resume = resume
+        self.n_written = 0
+        if resume and (compression or not self.can_resume):
+            raise ValueError(
+                f"Got resume=True for {path.name}{' with compression' if compression else ''}, but only GCTX and h5ad "
+                "without compression can be resumed. Choose one of them, or resume=False."
+            )
+
+    def write(self, X: Any) -> None:
+        """Write the next profiles.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_profiles, n_genes)
+            Expression; stored as float32.
+        """
+        X = np.asarray(X, dtype=np.float32)
+        left = len(self.profile_ids) - self.n_written
+        if X.ndim != 2 or X.shape[1] != len(self.gene_ids) or len(X) > left:
+            raise ValueError(
+                f"Got profiles of shape {X.shape}, but expected at most {left} of {len(self.gene_ids)} genes: those "
+                f"that are left of {len(self.profile_ids)}."
+            )
+        try:
+            self._write(X)
+        except (OSError, RuntimeError) as error:
+            raise explained(self.path, error) from error
+        self.n_written += len(X)
+
+    def __enter__(self) -> Self:
+        require_space(self.path, 0 if self.compression else 4 * len(self.profile_ids) * len(self.gene_ids))
+        try:
+            self._open()
+        except BaseException as error:
+            self._abandon()
+            raise explained(self.path, error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._abandon()
+            return
+        try:
+            if self.n_written < len(self.profile_ids):
+                raise ValueError(
+                    f"Got {self.n_written} profiles for {self.path}, but expected {len(self.profile_ids)}."
+                )
+            self._close()
+            with self.part.open("rb+") as file:
+                os.fsync(file.fileno())
+            self.part.replace(self.path)
+        except BaseException as failure:
+            self._abandon()
+            raise explained(self.path, failure) from failure
+
+    def _abandon(self) -> None:
+        with suppress(Exception):
+            self._close()
+        if not self.resume:
+            self.part.unlink(missing_ok=True)
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Create the part with everything but expression, or open the one to be resumed."""
+
+    @abstractmethod
+    def _write(self, X: np.ndarray) -> None:
+        """Append profiles to the part."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Finish the part."""
+
+
+def metadata_columns(metadata: Mapping[str, Any], size: int, what: str) -> dict[str, np.ndarray]:
+    """Metadata as arrays of numbers or of text."""
+    columns = {}
+    for name, values in metadata.items():
+        column = np.asarray(values)
+        if column.shape != (size,):
+            raise ValueError(
+                f"Got the metadata {name!r} of shape {column.shape}, but expected one value for each of {size} {what}s."
+            )
+        if name == "id" or "/" in name:
+            raise ValueError(f"Got metadata called {name!r}; the name must not be 'id' or contain a slash. Rename it.")
+        if column.dtype.kind == "b":
+            column = column.astype(np.int8)
+        if column.dtype.kind not in "iuf":
+            column = np.array(
+                [None if value is None or value != value else str(value) for value in values], dtype=object
+            )
+        columns[name] = column
+    return columns
+
+
+def require_space(path: Path, n_bytes: int) -> None:
+    """Raise unless the folder is there and has room for so many bytes."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} to write {path.name} into. Create it first.")
+    free = shutil.disk_usage(folder).free
+    if n_bytes + OVERHEAD_BYTES > free:
+        raise OSError(
+            f"{path} would take {n_bytes / 1e9:.3g} GB, but {free / 1e9:.3g} GB are free there. Free some, write "
+            "elsewhere, or pass compression=..."
+        )
+
+
+def explained(path: Path, error: BaseException) -> BaseException:
+    """An error of the system that says which file could not be written; any other as it is."""
+    if isinstance(error, PermissionError):
+        return PermissionError(f"{path} cannot be written: {error}. Choose a folder that you may write to.")
+    if isinstance(error, FileNotFoundError) or not isinstance(error, OSError | RuntimeError):
+        return error
+    return OSError(f"{path} could not be written, and nothing under that name has changed: {error}")

@@ -1,0 +1,102 @@
+"""NumPy's .npz: an array of expression with its names beside it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dgex.io._hdf5 import floating
+from dgex.io._source import LARGEST_EXPANSION, ExpressionFile, ExpressionFileError, damage_explained
+
+EXPRESSION = "X"
+PROFILE_NAMES = ("profile_ids", "samples", "profiles", "obs_names")
+GENE_NAMES = ("gene_ids", "genes", "probes", "var_names")
+
+
+class NpzFile(ExpressionFile):
+    """An archive with the arrays "X" (profiles x genes), names of both, and metadata of either as further arrays."""
+
+    format = "npz"
+
+    def __init__(self, path: Path):
+        with damage_explained(path, ValueError, KeyError, OSError):
+            shapes = array_shapes(path)
+            profiles, genes = (name_array(path, shapes, names) for names in (PROFILE_NAMES, GENE_NAMES))
+            shape, dtype = shapes.get(EXPRESSION, ((), np.dtype(np.uint8)))
+            if len(shape) != 2 or dtype.kind not in "iuf":
+                raise ExpressionFileError(
+                    f"{path}: got the arrays {', '.join(shapes)}, but expected {EXPRESSION!r} with numbers in two "
+                    "dimensions."
+                )
+            if (shapes[profiles][0], shapes[genes][0]) != ((shape[0],), (shape[1],)):
+                raise ExpressionFileError(
+                    f"{path}: got {EXPRESSION!r} of shape {shape}, but {profiles!r} of shape {shapes[profiles][0]} and "
+                    f"{genes!r} of shape {shapes[genes][0]}."
+                )
+            if 0 in shape:
+                raise ExpressionFileError(
+                    f"{path}: got {EXPRESSION!r} of shape {shape}, but expected profiles and genes."
+                )
+            metadata: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
+            with np.load(path, allow_pickle=False) as arrays:
+                for name, (size, _) in shapes.items():
+                    if name not in (EXPRESSION, profiles, genes) and size in ((shape[0],), (shape[1],)):
+                        metadata[size != (shape[0],)][name] = arrays[name]
+                super().__init__(
+                    path,
+                    profile_ids=arrays[profiles],
+                    gene_ids=arrays[genes],
+                    profile_metadata=metadata[0],
+                    gene_metadata=metadata[1],
+                    dtype=floating(dtype),
+                )
+        self._X: np.ndarray | None = None
+
+    def _read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        if self._X is None:  # the archive is compressed as a whole; it is read once
+            with damage_explained(self.path, ValueError), np.load(self.path, allow_pickle=False) as arrays:
+                self._X = arrays[EXPRESSION]
+        return self._X[np.ix_(rows, columns)].astype(self.dtype, copy=False)
+
+    def close(self) -> None:
+        """Forget the array."""
+        self._X = None
+
+
+def array_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and type of every array, from their headers; an error if one is larger than the file can hold."""
+    shapes = {}
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if not entry.filename.endswith(".npy"):
+                continue
+            with archive.open(entry) as file:
+                major, _ = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+            name = entry.filename.removesuffix(".npy")
+            if dtype.hasobject:
+                raise ExpressionFileError(
+                    f"{path}: got {name!r} as Python objects, which are not read since they can hold anything. Save "
+                    "text as numpy.asarray(names, dtype=str)."
+                )
+            n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if n_bytes > entry.file_size or entry.file_size > LARGEST_EXPANSION * max(1, path.stat().st_size):
+                raise ExpressionFileError(
+                    f"{path}: {name!r} announces {n_bytes} bytes, but holds {entry.file_size}. Is the file complete?"
+                )
+            shapes[name] = shape, dtype
+    return shapes
+
+
+def name_array(path: Path, shapes: dict[str, Any], names: tuple[str, ...]) -> str:
+    """Which of the customary arrays of names there is."""
+    found = [name for name in names if name in shapes]
+    if not found:
+        raise ExpressionFileError(
+            f"{path}: got the arrays {', '.join(shapes)}, but expected one of {', '.join(names)}."
+        )
+    return found[0]

@@ -1,0 +1,110 @@
+"""Open a file of expression by what is in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dgex.io._delimited import DelimitedFile
+from dgex.io._gct import GCTFile
+from dgex.io._gctx import MATRIX, GCTXFile
+from dgex.io._h5ad import H5ADFile
+from dgex.io._hdf5 import hdf5
+from dgex.io._npz import NpzFile
+from dgex.io._parquet import ParquetFile
+from dgex.io._source import ExpressionFile, ExpressionFileError, damage_explained
+from dgex.io._text import GZIP, open_lines
+
+HDF5, ZIP, PARQUET = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"PAR1"
+HEAD_BYTES = 4096
+
+# Text has none of these bytes.
+CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f"))
+
+
+def open_expression(
+    path: str | os.PathLike[str], *, rows: str = "auto", metadata: Sequence[str] = (), layer: str | None = None
+) -> ExpressionFile:
+    r"""Open a file of expression profiles: GCTX, GCT, h5ad, delimited text, npz or Parquet.
+
+    What the file is, is read off its content, not its name. Opening reads identifiers; expression is read when it is
+    asked for, and of GCTX, h5ad and Parquet only what is asked for.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file. Text may be compressed by gzip.
+    rows : {"auto", "profiles", "genes"}, default="auto"
+        What the rows of delimited text or Parquet are. "auto" goes by what identifiers look like, then by the name of
+        the first column.
+    metadata : sequence of str, default=()
+        Columns of delimited text or Parquet that are not expression, besides text and leading columns of customary
+        names ("Chr", "Coord", ...).
+    layer : str, default=None
+        The layer of an h5ad file to read; None for `X`.
+
+    Returns
+    -------
+    file : ExpressionFile
+        A context manager with `profile_ids`, `gene_ids`, `profile_metadata`, `gene_metadata`, `shape`,
+        :meth:`~ExpressionFile.read` and :meth:`~ExpressionFile.chunks`. Matrices are profiles x genes whatever the
+        format.
+
+    Raises
+    ------
+    ExpressionFileError
+        If the file is empty, damaged, contradicts itself or is of another format; the message says what was found.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from dgex.io import open_expression
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "expression.tsv")
+    ...     _ = path.write_text("gene\tsample 1\tsample 2\nTP53\t7.5\t8.5\nMYC\t9\t3.25\n")
+    ...     with open_expression(path) as file:
+    ...         print(file.shape, file.gene_ids, file.read(profiles="sample 2", genes=["MYC", "TP53"]))
+    (2, 2) ['TP53' 'MYC'] [[3.25 8.5 ]]
+    """
+    if rows not in ("auto", "profiles", "genes"):
+        raise ValueError(f"Got rows={rows!r}, but expected 'auto', 'profiles' or 'genes'.")
+    path = Path(path)
+    with path.open("rb") as raw:
+        magic = raw.read(len(HDF5))
+    if not magic:
+        raise ExpressionFileError(f"{path} is empty. Get the file again.")
+    if magic == HDF5:
+        return H5ADFile(path, layer) if is_h5ad(path) else GCTXFile(path)
+    if magic.startswith(ZIP):
+        return NpzFile(path)
+    if magic.startswith(PARQUET):
+        return ParquetFile(path, rows, metadata)
+    with damage_explained(path):
+        with open_lines(path) as text:
+            head = text.read(HEAD_BYTES)
+        require_text(path, head, compressed=magic.startswith(GZIP))
+        return GCTFile(path) if head.startswith(b"#1.") else DelimitedFile(path, rows, metadata)
+
+
+def is_h5ad(path: Path) -> bool:
+    """Whether an HDF5 file has the groups of AnnData rather than those of GCTX."""
+    h5py = hdf5(path)
+    with damage_explained(path, RuntimeError, KeyError, ValueError), h5py.File(path, "r") as file:
+        return MATRIX not in file and "obs" in file and "var" in file
+
+
+def require_text(path: Path, head: bytes, *, compressed: bool) -> None:
+    """Raise unless these first bytes are of text in an encoding that is read."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ExpressionFileError(f"{path} is text in UTF-16. Save it as UTF-8.")
+    if compressed and head.startswith((HDF5, ZIP, PARQUET)):
+        raise ExpressionFileError(
+            f"{path} is compressed by gzip, and what is inside needs random access. Decompress it first: gunzip "
+            f"{path.name}"
+        )
+    if not head or head.translate(None, CONTROL) != head:
+        raise ExpressionFileError(
+            f"{path}: got bytes {head[:8].hex(' ') or 'none'} at the beginning, but expected a file in GCTX, GCT, "
+            "h5ad, delimited text, npz or Parquet."
+        )

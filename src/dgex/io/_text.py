@@ -1,0 +1,228 @@
+"""Tables in text: lines of an id, metadata and numbers, plain or compressed by gzip.
+
+Opening a table reads every line once, to know its ids and to count its fields; numbers are read when they are asked
+for. Plain files are then read where the lines are; compressed ones again from the beginning.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dgex.io._source import ExpressionFileError
+
+GZIP = b"\x1f\x8b"
+
+# Longer lines are not those of a table of expression; they are not read into memory.
+LONGEST_LINE = 2**28
+
+# Bytes of lines whose numbers are read at a time.
+BATCH_BYTES = 2**24
+
+# How missing values are written, besides not at all.
+MISSING = frozenset({"", "na", "nan", "-nan", "n/a", "#n/a", "null", "none"})
+
+
+def open_lines(path: Path) -> BufferedIOBase:
+    """A text file's bytes, decompressed if need be."""
+    with path.open("rb") as file:
+        compressed = file.read(2) == GZIP
+    return gzip.open(path, "rb") if compressed else path.open("rb")
+
+
+def next_line(file: BufferedIOBase, path: Path) -> bytes:
+    """The next line with its end; empty at the end of the file."""
+    line = file.readline(LONGEST_LINE)
+    if len(line) == LONGEST_LINE:
+        raise ExpressionFileError(
+            f"{path} has a line of more than {LONGEST_LINE} bytes: it is not a table of expression."
+        )
+    return line
+
+
+def text_of(line: bytes) -> str:
+    """A line as text, without its end: UTF-8, or Latin-1 where it is not."""
+    line = line.rstrip(b"\r\n")
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
+def split(text: str, delimiter: str, *, quoted: bool) -> list[str]:
+    """The fields of a line; quotation marks mean something in some formats only."""
+    if quoted and '"' in text:
+        with suppress(csv.Error):
+            return next(csv.reader([text], delimiter=delimiter))
+    return text.split(delimiter)
+
+
+@dataclass
+class TextTable:
+    """Where the numbers of a table in text are.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    n_header_lines : int
+        Lines before the first with numbers.
+    names : sequence of str
+        Names of all fields of a line; the first is that of the ids.
+    value_fields : ndarray of int
+        Which fields are numbers, increasing; the others are metadata.
+    delimiter : str
+        What separates fields.
+    quoted : bool
+        Whether fields may stand in quotation marks.
+    """
+
+    path: Path
+    n_header_lines: int
+    names: Sequence[str]
+    value_fields: np.ndarray
+    delimiter: str = "\t"
+    quoted: bool = False
+    ids: list[str] = field(default_factory=list)
+    metadata: dict[str, list[str]] = field(default_factory=dict)
+    _starts: list[int] = field(default_factory=list)  # of the lines, in a plain file
+
+    def __post_init__(self) -> None:
+        others = np.setdiff1d(np.arange(1, len(self.names)), self.value_fields)
+        self.metadata = {self.names[index]: [] for index in others}
+        for number, start, line in self._lines():
+            fields = self._fields(number, line)
+            self.ids.append(fields[0].strip())
+            self._starts.append(start)
+            for index in others:
+                self.metadata[self.names[index]].append(fields[index])
+
+    def read(self, lines: np.ndarray, columns: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+        """The numbers of some lines and some of the value columns, shape (n_lines, n_columns)."""
+        wanted, place = np.unique(lines, return_inverse=True)
+        fields, order = np.unique(self.value_fields[columns], return_inverse=True)
+        result = np.empty((len(wanted), len(fields)), dtype=dtype)
+        done = 0
+        for batch in self._batches(wanted):
+            texts = [text for _, text in batch]
+            result[done : done + len(batch)] = self._numbers(batch, texts, fields, dtype)
+            done += len(batch)
+        if done < len(wanted):
+            raise ExpressionFileError(f"{self.path} has changed since it was opened: lines are missing. Open it again.")
+        return result[place][:, order]
+
+    def _lines(self) -> Iterator[tuple[int, int, bytes]]:
+        """Number (from 1), start and bytes of each line with numbers; blank lines are passed over."""
+        with open_lines(self.path) as file:
+            start = 0
+            number = 0
+            while line := next_line(file, self.path):
+                number += 1
+                if number > self.n_header_lines and line.strip():
+                    yield number, start, line
+                start += len(line)
+
+    def _fields(self, number: int, line: bytes) -> list[str]:
+        fields = split(text_of(line), self.delimiter, quoted=self.quoted)
+        while len(fields) > len(self.names) and not fields[-1]:
+            fields.pop()  # spreadsheets fill lines up
+        if len(fields) != len(self.names):
+            raise ExpressionFileError(
+                f"{self.path}, line {number}: got {len(fields)} fields, but expected {len(self.names)}, as its header "
+                "has. Is the file complete, and is it separated by one and the same character?"
+            )
+        return fields
+
+    def _batches(self, wanted: np.ndarray) -> Iterator[list[tuple[int, str]]]:
+        """The wanted lines, by their position among the lines with numbers, some megabytes at a time."""
+        batch: list[tuple[int, str]] = []
+        size = 0
+        for position, line in self._chosen_lines(wanted):
+            batch.append((position, text_of(line)))
+            size += len(line)
+            if size > BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _chosen_lines(self, wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        with open_lines(self.path) as file:
+            if isinstance(file, gzip.GzipFile):
+                chosen = set(wanted)
+                last = max(chosen, default=-1)
+                for position, (_, _, line) in enumerate(self._lines()):
+                    if position in chosen:
+                        yield position, line
+                    if position >= last:
+                        return
+            else:
+                for position in wanted:
+                    file.seek(self._starts[position])
+                    yield position, next_line(file, self.path)
+
+    def _numbers(
+        self, batch: list[tuple[int, str]], texts: list[str], fields: np.ndarray, dtype: np.dtype[Any]
+    ) -> np.ndarray:
+        if len(fields) == 0:
+            return np.empty((len(batch), 0), dtype=dtype)
+        quote = '"' if self.quoted else None
+        try:
+            numbers: np.ndarray = np.loadtxt(
+                texts, dtype, comments=None, delimiter=self.delimiter, usecols=fields.tolist(), ndmin=2, quotechar=quote
+            )
+        except (ValueError, IndexError):
+            pass  # missing values, or something that is wrong: looked at one by one
+        else:
+            if numbers.shape == (len(batch), len(fields)):
+                return numbers
+        return np.array(
+            [
+                [self._number(row, f, split(text, self.delimiter, quoted=self.quoted)) for f in fields]
+                for row, text in batch
+            ],
+            dtype=dtype,
+        )
+
+    def _number(self, position: int, index: int, fields: list[str]) -> float:
+        text = fields[index].strip() if index < len(fields) else ""
+        if text.lower() in MISSING:
+            return float("nan")
+        try:
+            if "_" in text:
+                raise ValueError
+            return float(text)
+        except ValueError:
+            raise ExpressionFileError(
+                f"{self.path}: got {text[:50]!r} in row {self.ids[position]!r}, column {self.names[index]!r}, but "
+                "expected a number. Correct it, or leave it empty if it is missing."
+            ) from None
+
+
+def typed(texts: Sequence[str], missing: frozenset[str] = frozenset()) -> np.ndarray:
+    """A column of metadata: whole numbers, numbers, or text; missing numbers are NaN, missing text is None."""
+    values = [None if text in missing else text for text in texts]
+    present = [value for value in values if value is not None]
+    for kind in (int, float):
+        try:
+            numbers = [kind(value) for value in present]
+        except (ValueError, OverflowError):
+            continue
+        if not present or any("_" in value or value != value.strip() for value in present):
+            break
+        if kind is int and len(present) == len(values):
+            if all(-(2**63) <= number < 2**63 for number in numbers):
+                return np.array(numbers, dtype=np.int64)
+            continue
+        return np.array([np.nan if value is None else float(value) for value in values])
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column

@@ -1,0 +1,294 @@
+"""From a file of landmarks to a file of landmarks and targets."""
+
+import io
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from dgex import DGEXRegressor, KNNGeneRegressor, inference
+from dgex.inference import predict_to_file
+from dgex.io import open_expression, write_expression
+
+LANDMARKS = [f"ENSG{number:011d}" for number in range(12)]
+TARGETS = [f"ENSG{number:011d}" for number in range(100, 130)]
+
+
+@pytest.fixture(scope="module")
+def frames():
+    rng = np.random.default_rng(0)
+    X = rng.normal(8, 2, (300, 12)).astype(np.float32)
+    y = (np.tanh(X - 8) @ rng.normal(size=(12, 30)) + 6).astype(np.float32)
+    return pd.DataFrame(X, columns=LANDMARKS), pd.DataFrame(y, columns=TARGETS)
+
+
+@pytest.fixture(scope="module")
+def models(frames):
+    X, y = frames
+    network = DGEXRegressor(hidden_layer_sizes=(20,), max_iter=5, random_state=0).fit(X, y)
+    pipeline = make_pipeline(StandardScaler(), KNNGeneRegressor()).fit(X, y)
+    return {"network": network, "pipeline": pipeline, "knn": KNNGeneRegressor().fit(X, y)}
+
+
+@pytest.fixture
+def source(frames, tmp_path):
+    """The landmarks in another order, with versions, among other genes."""
+    X, _ = frames
+    order = np.random.default_rng(1).permutation(12)
+    genes = [*(f"{LANDMARKS[landmark]}.{landmark}" for landmark in order), "ENSG00000009999", "GAPDH"]
+    values = np.column_stack([X.to_numpy()[:, order], np.ones((300, 2))])
+    metadata = {"symbol": np.array([f"gene {number}" for number in range(14)]), "gc": np.arange(14) / 14}
+    path = tmp_path / "measured.gctx"
+    write_expression(
+        path,
+        values,
+        profile_ids=[f"p{number}" for number in range(300)],
+        gene_ids=genes,
+        profile_metadata={"plate": np.arange(300) // 96},
+        gene_metadata=metadata,
+    )
+    return path
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """37 profiles at a time."""
+    monkeypatch.setattr(inference, "CHUNK_BYTES", 4 * 42 * 37)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("name", ["network", "pipeline", "knn"])
+@pytest.mark.parametrize("ending", [".gctx", ".h5ad", ".tsv.gz"])
+def test_landmarks_are_written_as_measured_and_targets_as_predicted(models, frames, source, name, ending, tmp_path):
+    X, _ = frames
+    path = predict_to_file(models[name], source, tmp_path / f"inferred{ending}", verbose=False)
+    with open_expression(path) as file:
+        assert file.profile_ids.tolist() == [f"p{number}" for number in range(300)]
+        assert file.gene_ids.tolist() == LANDMARKS + TARGETS
+        np.testing.assert_array_equal(file.read(genes=LANDMARKS), X)
+        np.testing.assert_array_equal(file.read(genes=TARGETS), models[name].predict(X).astype(np.float32))
+        if ending != ".tsv.gz":
+            assert file.gene_metadata["role"].tolist() == ["landmark"] * 12 + ["target"] * 30
+            symbols = file.gene_metadata["symbol"].tolist()
+            assert symbols[12:] == [None] * 30
+            assert sorted(symbols[:12]) == sorted(f"gene {number}" for number in range(12))
+            assert np.isnan(file.gene_metadata["gc"]).tolist() == [False] * 12 + [True] * 30
+            np.testing.assert_array_equal(file.profile_metadata["plate"], np.arange(300) // 96)
+
+
+def test_an_open_file_is_read_as_it_was_opened(models, frames, tmp_path):
+    X, _ = frames
+    (tmp_path / "x.csv").write_text(X.iloc[:5].T.to_csv())
+    with open_expression(tmp_path / "x.csv", rows="genes") as file:
+        path = predict_to_file(models["network"], file, tmp_path / "y.gctx", verbose=False)
+        assert file.read().shape == (5, 12)
+    assert open_expression(path).shape == (5, 42)
+
+
+def test_models_without_names_are_told_them(frames, source, tmp_path):
+    X, y = (frame.to_numpy() for frame in frames)
+    model = Ridge().fit(X, y)
+    path = tmp_path / "y.gctx"
+    with pytest.raises(ValueError, match=r"fitted without names of genes\. Pass landmark_names="):
+        predict_to_file(model, source, path)
+    with pytest.raises(ValueError, match="Got 3 landmark_names, but expected 12"):
+        predict_to_file(model, source, path, landmark_names=LANDMARKS[:3], target_names=TARGETS)
+    predict_to_file(model, source, path, landmark_names=LANDMARKS, target_names=TARGETS, verbose=False)
+    np.testing.assert_allclose(open_expression(path).read(genes=TARGETS), model.predict(X), rtol=1e-5)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_missing_landmarks_are_an_error_or_the_means_of_training(models, frames, tmp_path):
+    X, _ = frames
+    path = tmp_path / "some.tsv"
+    values = X.to_numpy()[:4, 3:].copy()
+    values[2, 1] = np.nan
+    write_expression(path, values, profile_ids=list("abcd"), gene_ids=LANDMARKS[3:])
+    with pytest.raises(ValueError, match=r"3 of 12 landmarks are not in .*: ENSG00000000000, ENSG00000000001, ENSG"):
+        predict_to_file(models["network"], path, tmp_path / "y.gctx")
+    with pytest.raises(ValueError, match="Pipeline does not know the means"):
+        predict_to_file(models["pipeline"], path, tmp_path / "y.gctx", missing="mean")
+    with pytest.raises(ValueError, match="Got missing='zero'"):
+        predict_to_file(models["network"], path, tmp_path / "y.gctx", missing="zero")
+    model = models["network"]
+    filled = X.to_numpy()[:4].copy()
+    filled[:, :3], filled[2, 4] = model.landmark_mean_[:3], model.landmark_mean_[4]
+    predict_to_file(model, path, tmp_path / "y.gctx", missing="mean", verbose=False)
+    with open_expression(tmp_path / "y.gctx") as file:
+        np.testing.assert_allclose(file.read(genes=LANDMARKS), filled, rtol=1e-6)
+        expected = model.predict(pd.DataFrame(filled, columns=LANDMARKS))
+        np.testing.assert_allclose(file.read(genes=TARGETS), expected, rtol=1e-5)
+
+
+def test_a_missing_value_is_named(models, frames, tmp_path):
+    X, _ = frames
+    values = X.to_numpy()[:40].copy()
+    values[33, 5] = np.nan
+    write_expression(tmp_path / "x.gctx", values, profile_ids=[f"p{n}" for n in range(40)], gene_ids=LANDMARKS)
+    (tmp_path / "y.gctx").write_text("old")
+    with pytest.raises(
+        ValueError, match=r"1 values of landmarks are missing .* in profile 'p33', gene 'ENSG00000000005'"
+    ):
+        predict_to_file(models["network"], tmp_path / "x.gctx", tmp_path / "y.gctx", verbose=False)
+    assert (tmp_path / "y.gctx").read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"x.gctx", "y.gctx"}
+
+
+def test_a_file_without_any_landmark_is_refused(models, tmp_path):
+    write_expression(tmp_path / "x.tsv", [[1.0]], profile_ids=["sample"], gene_ids=["ENSG00000099999"])
+    with pytest.raises(ValueError, match="None of the 12 landmarks"):
+        predict_to_file(models["network"], tmp_path / "x.tsv", tmp_path / "y.tsv", missing="mean")
+
+
+def test_source_and_destination_are_two_files(models, source):
+    with pytest.raises(ValueError, match="expected two files"):
+        predict_to_file(models["network"], source, source)
+
+
+@pytest.mark.filterwarnings("ignore:1 of 30 targets are also landmarks")
+def test_targets_that_are_landmarks_are_written_as_measured(frames, source, tmp_path):
+    X, y = frames
+    y = y.rename(columns={TARGETS[4]: LANDMARKS[2]})
+    model = KNNGeneRegressor().fit(X, y)
+    with pytest.warns(UserWarning, match="1 of 30 targets are landmarks, too: written as measured"):
+        predict_to_file(model, source, tmp_path / "y.gctx", verbose=False)
+    with open_expression(tmp_path / "y.gctx") as file:
+        assert file.shape == (300, 41)
+        np.testing.assert_array_equal(file.read(genes=LANDMARKS), X)
+        np.testing.assert_array_equal(file.read(genes=TARGETS[5:]), model.predict(X)[:, 5:].astype(np.float32))
+
+
+class Stopping(BaseEstimator):
+    """A model that raises at a given call of predict, as an interrupt would."""
+
+    def __init__(self, model, call, error):
+        self.model, self.call, self.error = model, call, error
+        self.feature_names_in_, self.n_features_in_ = model.feature_names_in_, model.n_features_in_
+        self.target_names_ = model.target_names_
+
+    def predict(self, X):
+        self.call -= 1
+        if self.call < 0:
+            raise self.error
+        return self.model.predict(X)
+
+    def fit(self, X, y):
+        """Scikit-learn asks whether there is such a method."""
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("ending", [".gctx", ".h5ad"])
+@pytest.mark.parametrize("call", [0, 1, 4, 8])
+def test_what_was_interrupted_is_resumed_to_the_last_byte(models, source, ending, call, tmp_path):
+    model = models["network"]
+    for folder in ("whole", "resumed"):
+        (tmp_path / folder).mkdir()
+    whole = predict_to_file(model, source, tmp_path / "whole" / f"y{ending}", resume=True, verbose=False)
+    path = tmp_path / "resumed" / f"y{ending}"
+    with pytest.raises(KeyboardInterrupt):
+        predict_to_file(Stopping(model, call, KeyboardInterrupt()), source, path, resume=True, verbose=False)
+    assert not path.exists()
+    counted = Stopping(model, 100, None)
+    predict_to_file(counted, source, path, resume=True, verbose=False)
+    # 300 profiles are nine chunks; the last one that was written is computed once more to compare it.
+    assert 100 - counted.call <= 9 - call + 2
+    assert path.read_bytes() == whole.read_bytes()
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    # Nothing is left to do, and nothing is done but a look at the end.
+    counted = Stopping(model, 1, AssertionError())
+    predict_to_file(counted, source, path, resume=True, verbose=False)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_only_what_was_begun_is_resumed(models, frames, source, tmp_path):
+    path = tmp_path / "y.gctx"
+    with pytest.raises(RuntimeError, match="trouble"):
+        predict_to_file(
+            Stopping(models["network"], 3, RuntimeError("trouble")), source, path, resume=True, verbose=False
+        )
+    with pytest.raises(ValueError, match="are not those that this model infers from this source"):
+        predict_to_file(models["knn"], source, path, resume=True, verbose=False)
+    X, y = frames
+    other = KNNGeneRegressor().fit(X, y.iloc[:, :20])
+    with pytest.raises(ValueError, match="it was begun with other genes"):
+        predict_to_file(other, source, path, resume=True, verbose=False)
+    with pytest.raises(ValueError, match="only GCTX and h5ad without compression can be resumed"):
+        predict_to_file(models["network"], source, tmp_path / "y.tsv", resume=True)
+    predict_to_file(models["network"], source, path, resume=True, verbose=False)
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, source.name}
+
+
+SLOW = """
+import sys, time, joblib
+from dgex import inference
+inference.CHUNK_BYTES = 4 * 42 * 37
+model = joblib.load(sys.argv[1])
+predict = type(model).predict
+def slow(self, X):
+    time.sleep(0.2)
+    return predict(self, X)
+type(model).predict = slow
+print("ready", flush=True)
+inference.predict_to_file(model, sys.argv[2], sys.argv[3], resume=True)
+"""
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_killed_process_is_resumed_to_the_last_byte(models, source, tmp_path):
+    model = models["knn"]
+    joblib.dump(model, tmp_path / "model.joblib")
+    (tmp_path / "whole").mkdir()
+    whole = predict_to_file(model, source, tmp_path / "whole" / "y.gctx", resume=True, verbose=False)
+    path = tmp_path / "y.gctx"
+    arguments = [sys.executable, "-c", SLOW, str(tmp_path / "model.joblib"), str(source), str(path)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    note = tmp_path / ".y.gctx.progress"
+    while process.poll() is None and not (note.exists() and int(note.read_text() or 0) >= 74):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not path.exists()
+    assert 74 <= int(note.read_text()) < 300
+    predict_to_file(model, source, path, resume=True, verbose=False)
+    assert path.read_bytes() == whole.read_bytes()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
+def test_progress_is_a_line_on_a_terminal_and_lines_in_a_log(models, source, stream, tmp_path, monkeypatch):
+    clock = iter(np.arange(0, 10_000, 40.0))
+    monkeypatch.setattr(inference.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys, "stderr", stream)
+    predict_to_file(models["knn"], source, tmp_path / "y.gctx")
+    said = stream.getvalue()
+    assert "111 of 300 profiles (37%)" in said
+    assert "per second" in said
+    assert "left" in said
+    assert said.endswith("\n")
+    assert said.count("\n") == (1 if stream.isatty() else 10)
+    assert inference._duration(30) == "30 s"
+    assert inference._duration(600) == "10 min"
+    assert inference._duration(36000) == "10.0 h"
+
+
+def test_inference_does_not_need_jax_by_itself():
+    code = "import dgex.inference, dgex.io, sys; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)

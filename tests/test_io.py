@@ -1,0 +1,573 @@
+"""Files of expression: every format is read as what it is, and what is written is read back, by peers too."""
+
+import errno
+import gzip
+import io
+import os
+import shutil
+import types
+import warnings
+import zipfile
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+from cmapPy.pandasGEXpress import parse as cmap_parse
+from cmapPy.pandasGEXpress import write_gct as cmap_write_gct
+from cmapPy.pandasGEXpress import write_gctx as cmap_write_gctx
+from cmapPy.pandasGEXpress.GCToo import GCToo
+
+from dgex.io import (
+    ExpressionFileError,
+    _delimited,
+    _destination,
+    _gct,
+    _hdf5,
+    _text,
+    create_expression,
+    open_expression,
+    write_expression,
+)
+
+ENDINGS = [".gctx", ".h5ad", ".parquet", ".tsv", ".tsv.gz"]
+DESCRIBED = [".gctx", ".h5ad", ".parquet"]
+
+
+@pytest.fixture
+def expression():
+    """Expression with a missing value, unsorted ids, and metadata of every kind."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(8, 2, (70, 41)).astype(np.float32)
+    X[3, 4] = np.nan
+    return X, {
+        "profile_ids": [f"GSM{number}" for number in rng.permutation(70)],
+        "gene_ids": [f"ENSG{number:011d}.{number % 9}" for number in rng.permutation(41)],
+        "profile_metadata": {
+            "dose": np.where(np.arange(70) % 5 == 0, np.nan, np.arange(70) / 3),
+            "cell": np.array(["A549", "MCF7", None, "-0666", "007"] * 14, dtype=object),
+            "plate": np.arange(70),
+        },
+        "gene_metadata": {"role": np.array(["landmark", "target"] * 20 + ["target"]), "r": np.arange(41) / 4},
+    }
+
+
+def assert_same_metadata(got, expected):
+    assert set(got) == set(expected)
+    for name, column in expected.items():
+        values = got[name]
+        if column.dtype.kind in "iuf":
+            assert values.dtype == column.dtype
+            np.testing.assert_array_equal(values, column)
+        else:
+            assert values.tolist() == column.tolist()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("compression", [0, 5])
+def test_what_is_written_is_read_back(expression, ending, compression, tmp_path):
+    X, described = expression
+    path = tmp_path / f"expression{ending}"
+    write_expression(path, X, **described, compression=compression)
+    with open_expression(path) as file:
+        assert file.shape == X.shape
+        assert file.dtype == np.float32
+        assert file.profile_ids.tolist() == described["profile_ids"]
+        assert file.gene_ids.tolist() == described["gene_ids"]
+        np.testing.assert_array_equal(file.read(), X)
+        if ending in DESCRIBED:
+            assert_same_metadata(file.profile_metadata, described["profile_metadata"])
+            assert_same_metadata(file.gene_metadata, described["gene_metadata"])
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_selections_come_in_the_order_asked_for(expression, ending, tmp_path, monkeypatch):
+    monkeypatch.setattr(_hdf5, "CHUNK", (16, 8))
+    monkeypatch.setattr(_hdf5, "ROW_GAP", 2)
+    monkeypatch.setattr(_text, "BATCH_BYTES", 500)
+    X, described = expression
+    path = tmp_path / f"expression{ending}"
+    write_expression(path, X, **described)
+    names, genes = described["profile_ids"], described["gene_ids"]
+    with open_expression(path) as file:
+        for rows, columns, expected in [
+            ([names[5], names[2], names[2]], genes[::-7], X[[5, 2, 2]][:, ::-7]),
+            ([-1, 0, 30], None, X[[-1, 0, 30]]),
+            (slice(3, 60, 9), np.arange(41) % 3 == 0, X[3:60:9, ::3]),
+            (names[7], genes[9], X[7:8, 9:10]),
+            ([], [0], X[:0, :1]),
+        ]:
+            np.testing.assert_array_equal(file.read(rows, columns), expected)
+        for size in (None, 1, 33, 70, 1000):
+            parts = list(file.chunks(size, genes=genes[10:3:-1]))
+            assert parts[0][0].start == 0
+            np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), X[:, 10:3:-1])
+        with pytest.raises(ValueError, match=r"2 of 3 gene ids are not in the file: TP53, MYC"):
+            file.read(genes=[genes[0], "TP53", "MYC"])
+        with pytest.raises(ValueError, match="Got profile positions 70, but expected less than 70"):
+            file.read(profiles=[70])
+        with pytest.raises(ValueError, match="Got a mask of shape"):
+            file.read(genes=np.ones(3, dtype=bool))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_writing_in_parts_gives_the_same_bytes(expression, ending, tmp_path):
+    X, described = expression
+    paths = [tmp_path / f"{number}" / f"expression{ending}" for number in range(2)]
+    for path, size in zip(paths, (70, 9), strict=True):
+        path.parent.mkdir()
+        with create_expression(path, **described) as writer:
+            for start in range(0, 70, size):
+                writer.write(X[start : start + size])
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+# cmapPy 4.0.1 calls what NumPy 2 and pandas 3 have removed.
+@pytest.fixture
+def cmap(monkeypatch):
+    monkeypatch.setattr(np, "string_", np.bytes_, raising=False)
+    original = pd.to_numeric
+
+    def to_numeric(column, errors="raise"):
+        try:
+            return original(column, errors="raise")
+        except (ValueError, TypeError):
+            if errors != "ignore":
+                raise
+            return column
+
+    monkeypatch.setattr(pd, "to_numeric", to_numeric)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pd.option_context("future.infer_string", False):
+            yield
+
+
+@pytest.mark.usefixtures("cmap")
+@pytest.mark.parametrize("compression", [0, 6])
+def test_cmappy_reads_what_is_written(expression, compression, tmp_path):
+    X, described = expression
+    path = tmp_path / "expression.gctx"
+    write_expression(path, X, **described, compression=compression)
+    theirs = cmap_parse.parse(str(path))
+    np.testing.assert_array_equal(theirs.data_df.to_numpy().T, X)
+    assert theirs.data_df.columns.tolist() == described["profile_ids"]
+    assert theirs.data_df.index.tolist() == described["gene_ids"]
+    dose = theirs.col_metadata_df["dose"].to_numpy()
+    np.testing.assert_array_equal(dose, described["profile_metadata"]["dose"])
+    assert theirs.col_metadata_df["plate"].tolist() == list(range(70))
+    cells = [None if cell != cell else cell for cell in theirs.col_metadata_df["cell"]]
+    assert cells == described["profile_metadata"]["cell"].tolist()
+    assert theirs.row_metadata_df["role"].tolist() == described["gene_metadata"]["role"].tolist()
+    assert str(theirs.version).strip("b'") == "GCTX1.0"
+
+
+@pytest.mark.usefixtures("cmap")
+@pytest.mark.parametrize("format", ["gct", "gctx"])
+def test_what_cmappy_writes_is_read(format, tmp_path):
+    rng = np.random.default_rng(0)
+    genes, profiles = [f"{number}_at" for number in range(9)], [f"P{number}:A01" for number in range(6)]
+    data = pd.DataFrame(rng.normal(size=(9, 6)).round(3).astype(np.float32), index=genes, columns=profiles)
+    rows = pd.DataFrame({"symbol": list("ABCDEFGHI"), "entrez": [1, 2, 3, np.nan, 5, 6, 7, 8, 9]}, index=genes)
+    columns = pd.DataFrame({"cell": ["A549", np.nan, "MCF7"] * 2, "dose": [0.5, 1, 2, 3, 4, 5]}, index=profiles)
+    for frame, names in ((data, ("rid", "cid")), (rows, ("rid", "rhd")), (columns, ("cid", "chd"))):
+        frame.index.name, frame.columns.name = names
+    theirs = GCToo(data, row_metadata_df=rows, col_metadata_df=columns)
+    path = tmp_path / f"theirs.{format}"
+    if format == "gct":
+        cmap_write_gct.write(theirs, str(path), data_float_format=None)
+    else:
+        cmap_write_gctx.write(theirs, str(path))
+    with open_expression(path) as file:
+        np.testing.assert_allclose(file.read(), data.to_numpy().T, rtol=1e-7)
+        assert file.profile_ids.tolist() == profiles
+        assert file.gene_ids.tolist() == genes
+        assert file.gene_metadata["symbol"].tolist() == list("ABCDEFGHI")
+        np.testing.assert_array_equal(file.gene_metadata["entrez"], [1, 2, 3, np.nan, 5, 6, 7, 8, 9])
+        assert file.profile_metadata["cell"].tolist() == ["A549", None, "MCF7"] * 2
+        np.testing.assert_array_equal(file.profile_metadata["dose"], [0.5, 1, 2, 3, 4, 5])
+
+
+@pytest.mark.usefixtures("cmap")
+@pytest.mark.parametrize(
+    "name", ["mini_gctoo_for_testing.gctx", "mini_gctoo_for_testing.gct", "test_v1point2_n5x10.gct", "test_l1000.gct"]
+)
+def test_files_of_the_connectivity_map_are_read_as_cmappy_reads_them(name, data_folder):
+    theirs = cmap_parse.parse(str(data_folder / "gctx" / name))
+    with open_expression(data_folder / "gctx" / name) as file:
+        np.testing.assert_allclose(file.read(), theirs.data_df.to_numpy().T, rtol=1e-6)
+        assert file.profile_ids.tolist() == theirs.data_df.columns.tolist()
+        assert file.gene_ids.tolist() == theirs.data_df.index.tolist()
+        for ours, frame in (
+            (file.profile_metadata, theirs.col_metadata_df),
+            (file.gene_metadata, theirs.row_metadata_df),
+        ):
+            assert set(ours) == set(frame.columns)
+            for column in ours:
+                expected = frame[column]
+                if ours[column].dtype.kind in "iuf":
+                    np.testing.assert_allclose(ours[column], expected.astype(float))
+                else:
+                    assert ours[column].tolist() == [None if value != value else str(value) for value in expected]
+
+
+def test_the_content_decides_and_not_the_name(data_folder):
+    with open_expression(data_folder / "gctx" / "test_l1000.gctx") as file:
+        assert file.format == "GCT 1.3"
+        assert file.shape == (377, 978)
+
+
+def test_text_is_read_compressed_too(data_folder, tmp_path):
+    source = data_folder / "gctx" / "test_v1point2_n5x10.gct"
+    (tmp_path / "x.gct.gz").write_bytes(gzip.compress(source.read_bytes()))
+    with open_expression(source) as plain, open_expression(tmp_path / "x.gct.gz") as compressed:
+        np.testing.assert_array_equal(plain.read([4, 0], [9, 2]), compressed.read([4, 0], [9, 2]))
+
+
+def test_anndata_reads_what_is_written(expression, tmp_path):
+    X, described = expression
+    path = tmp_path / "expression.h5ad"
+    write_expression(path, X, **described)
+    theirs = anndata.read_h5ad(path)
+    np.testing.assert_array_equal(theirs.X, X)
+    assert theirs.obs_names.tolist() == described["profile_ids"]
+    assert theirs.var_names.tolist() == described["gene_ids"]
+    np.testing.assert_array_equal(theirs.obs["dose"], described["profile_metadata"]["dose"])
+    assert theirs.obs["cell"].isna().sum() == 14
+    assert theirs.var["role"].tolist() == described["gene_metadata"]["role"].tolist()
+
+
+@pytest.mark.parametrize("form", ["dense", "csr", "csc"])
+def test_anndata_of_every_form_is_read(form, tmp_path):
+    counts = scipy.sparse.random(50, 30, 0.2, format="csr", dtype=np.float32, random_state=0)
+    obs = pd.DataFrame(
+        {
+            "state": pd.Categorical(["a", None] * 25, categories=pd.Index(["a"], dtype=object)),
+            "depth": np.arange(50),
+            "batch": pd.array([1, None] * 25, dtype="Int64"),
+            "passed": [True, False] * 25,
+        },
+        index=pd.Index([f"cell {number}" for number in range(50)], dtype=object),
+    )
+    var = pd.DataFrame(index=pd.Index([f"gene {number}" for number in range(30)], dtype=object))
+    X = counts.toarray() if form == "dense" else counts.asformat(form)
+    data = anndata.AnnData(X, obs, var, layers={"log": np.log1p(counts.toarray())})
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    with open_expression(tmp_path / "cells.h5ad") as file:
+        np.testing.assert_array_equal(file.read(), counts.toarray())
+        np.testing.assert_array_equal(file.read([7, 3, 3], [20, 2]), counts.toarray()[[7, 3, 3]][:, [20, 2]])
+        assert file.profile_metadata["state"].tolist() == ["a", None] * 25
+        np.testing.assert_array_equal(file.profile_metadata["batch"], [1, np.nan] * 25)
+        assert file.profile_metadata["passed"].tolist() == [True, False] * 25
+    with open_expression(tmp_path / "cells.h5ad", layer="log") as file:
+        np.testing.assert_array_equal(file.read(), np.log1p(counts.toarray()))
+    with pytest.raises(ValueError, match=r"Got layer='raw', but .* has 'log'"):
+        open_expression(tmp_path / "cells.h5ad", layer="raw")
+
+
+def test_pandas_reads_and_writes_parquet(expression, tmp_path):
+    X, described = expression
+    write_expression(tmp_path / "ours.parquet", X, **described)
+    theirs = pd.read_parquet(tmp_path / "ours.parquet")
+    assert theirs.index.tolist() == described["profile_ids"]
+    np.testing.assert_array_equal(theirs[described["gene_ids"]], X)
+    frame = pd.DataFrame(X, index=described["profile_ids"], columns=described["gene_ids"])
+    for path, table in (("profiles.parquet", frame), ("genes.parquet", frame.T)):
+        table.to_parquet(tmp_path / path)
+        with open_expression(tmp_path / path) as file:
+            np.testing.assert_array_equal(file.read([9, 2], [4, 1]), X[[9, 2]][:, [4, 1]])
+            assert file.profile_ids.tolist() == described["profile_ids"]
+
+
+@pytest.mark.parametrize(
+    ("text", "profiles", "genes", "X"),
+    [
+        (  # the 1000 Genomes file: two of four leading columns are numbers
+            "TargetID\tGene_Symbol\tChr\tCoord\tHG00096\tHG00097\n"
+            "ENSG00000152931.6\tENSG00000152931.6\t5\t59783540\t0.1\t0.2\n"
+            "ENSG00000183696.9\tENSG00000183696.9\t7\t48128225\t8\t9.5\n",
+            ["HG00096", "HG00097"],
+            ["ENSG00000152931.6", "ENSG00000183696.9"],
+            [[0.1, 8], [0.2, 9.5]],
+        ),
+        (  # as R writes: no name for the row names, and quotation marks
+            '"GSM1";"GSM2"\n"a ; b";1;2\n"c";3;NA\n',
+            ["GSM1", "GSM2"],
+            ["a ; b", "c"],
+            [[1, 3], [2, np.nan]],
+        ),
+        ("sample,TP53,MYC\r\ns1,1,\r\ns2,3,4e-2\r\n", ["s1", "s2"], ["TP53", "MYC"], [[1, np.nan], [3, 0.04]]),
+        ("\ufeffgene\ts1\ts2\t\nA\t1\t2\t\nB\t3\t4\t\n\n", ["s1", "s2"], ["A", "B"], [[1, 3], [2, 4]]),
+        ("# a comment\n\nb0001\tb0002\nGSM1\t1\t2\n", ["GSM1"], ["b0001", "b0002"], [[1, 2]]),
+        ("cell_id,batch,A,B\nc1,x,1,2\nc2,y,3,4\n", ["c1", "c2"], ["A", "B"], [[1, 2], [3, 4]]),
+    ],
+)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_delimited_text_of_many_kinds(text, profiles, genes, X, compressed, tmp_path):
+    content = text.encode()
+    (tmp_path / "table").write_bytes(gzip.compress(content) if compressed else content)
+    with open_expression(tmp_path / "table") as file:
+        assert file.profile_ids.tolist() == profiles
+        assert file.gene_ids.tolist() == genes
+        np.testing.assert_array_equal(file.read(), np.array(X, dtype=np.float32))
+
+
+def test_annotation_of_a_table_is_metadata(tmp_path):
+    path = tmp_path / "table.tsv"
+    path.write_text("gene\tsymbol\tchr\tlength\tGSM1\tGSM2\tgc\nA\tx\t1\t100\t1\t2\t0.5\nB\t\t2\t200\t3\t4\t0.25\n")
+    with open_expression(path, metadata=["gc"]) as file:
+        assert file.profile_ids.tolist() == ["GSM1", "GSM2"]
+        assert file.gene_metadata["symbol"].tolist() == ["x", None]
+        np.testing.assert_array_equal(file.gene_metadata["gc"], [0.5, 0.25])
+        assert "length" in file.gene_metadata
+        with pytest.raises(KeyError, match="Got the metadata column 'size'"):
+            file.gene_metadata["size"]
+    with pytest.raises(ValueError, match=r"Got metadata=gcc, but expected columns of table\.tsv"):
+        open_expression(path, metadata=["gcc"])
+
+
+def test_rows_that_cannot_be_told_are_asked_for(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("id,a,b\nc,1,2\nd,3,4\n")
+    with pytest.raises(ExpressionFileError, match=r"cannot tell whether its rows \(c, d\) are genes or profiles"):
+        open_expression(path)
+    with open_expression(path, rows="genes") as by_gene, open_expression(path, rows="profiles") as by_profile:
+        np.testing.assert_array_equal(by_gene.read(), by_profile.read().T)
+    with pytest.raises(ValueError, match="Got rows='columns'"):
+        open_expression(path, rows="columns")
+
+
+def test_npz_with_names_and_metadata(tmp_path):
+    X = np.arange(6, dtype=np.float64).reshape(2, 3)
+    np.savez_compressed(
+        tmp_path / "x.npz", X=X, samples=["a", "b"], genes=["g", "h", "i"], age=[1, 2], gc=[0.1, 0.2, 0.3]
+    )
+    with open_expression(tmp_path / "x.npz") as file:
+        np.testing.assert_array_equal(file.read("b", ["i", "g"]), [[5, 3]])
+        assert file.dtype == np.float64
+        assert set(file.profile_metadata) == {"age"}
+        assert set(file.gene_metadata) == {"gc"}
+
+
+def test_of_gctx_only_what_is_asked_for_is_read(tmp_path, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(2000, 300)).astype(np.float32)
+    names = {"profile_ids": [f"p{n}" for n in range(2000)], "gene_ids": [f"g{n}" for n in range(300)]}
+    monkeypatch.setattr(_hdf5, "CHUNK", (100, 50))
+    write_expression(tmp_path / "x.gctx", X, **names)
+    read = []
+    original = h5py.Dataset.__getitem__
+
+    def counted(dataset, *arguments):
+        result = original(dataset, *arguments)
+        if dataset.ndim == 2:
+            read.append(result.size)
+        return result
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", counted)
+    with open_expression(tmp_path / "x.gctx") as file:
+        np.testing.assert_array_equal(file.read([5, 900, 1999], [3, 299]), X[[5, 900, 1999]][:, [3, 299]])
+        assert sum(read) == 3 * 2
+        read.clear()
+        np.testing.assert_array_equal(file.read(slice(100, 200)), X[100:200])
+        assert sum(read) == 100 * 300
+
+
+# What is wrong with a file is said once, and says where.
+GCT = "#1.2\n2\t2\nNAME\tDescription\ts1\ts2\ng1\tx\t1\t2\ng2\ty\t3\t4\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("\x00\x01\x02", "got bytes 00 01 02 at the beginning"),
+        (GCT.encode("utf-16"), "UTF-16"),
+        (gzip.compress(b"\x89HDF\r\n\x1a\n" + bytes(100)), "Decompress it first: gunzip"),
+        (gzip.compress(GCT.encode())[:-20], "truncated or damaged"),
+        (GCT.replace("#1.2", "#1.4"), "got GCT version '#1.4', but expected #1.2 or #1.3"),
+        (GCT.replace("2\t2\n", "2\tx\n"), r"got '2 x' in line 2"),
+        (GCT.replace("2\t2\n", "3\t2\n"), "got 2 lines of genes, but its header says 3"),
+        (GCT.replace("2\t2\n", "2\t3\n"), "line 3: got 4 fields, but expected 5"),
+        (GCT.replace("2\t2\n", "1000000\t1000000\n"), "announces 1000000 genes of 1000000 profiles"),
+        (GCT.replace("\t4\n", "\n"), "line 5: got 3 fields, but expected 4"),
+        (GCT.replace("g2", "g1"), "got 1 gene ids more than once"),
+        (GCT.replace("s2", "s1"), "got 1 profile ids more than once"),
+        (GCT.replace("g2", ""), "the id of gene 1 is empty"),
+        (GCT.replace("\t3\t", "\tthree\t"), "got 'three' in row 'g2', column 's1', but expected a number"),
+        (GCT.replace("\t3\t", "\t1_000\t"), "got '1_000' in row 'g2'"),
+        ("gene\ts1\n", "got 2 columns and none of numbers|no rows"),
+        ("gene\ts1\nA\tx\n", "none of numbers"),
+        ("just words\n", "expected names separated by tabs, commas or semicolons"),
+        ("# only\n# comments\n", "holds no table"),
+        ("gene\ts1\ts2\nA\t1\t2\nB\t1\n", "line 3: got 2 fields, but expected 3"),
+        ("gene\ta\ta\ts1\nA\tx\ty\t1\n", "metadata with the same name"),
+    ],
+)
+def test_what_is_wrong_with_text_is_said(content, message, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(ExpressionFileError, match=message) as caught, open_expression(path) as file:
+        file.read()
+    assert str(path) in str(caught.value)
+
+
+def gctx(path, **changes):
+    parts = {
+        "/0/DATA/0/matrix": np.ones((3, 2), np.float32),
+        "/0/META/COL/id": np.array([b"a", b"b", b"c"]),
+        "/0/META/ROW/id": np.array([b"g", b"h"]),
+    }
+    with h5py.File(path, "w") as file:
+        for name, values in {**parts, **changes}.items():
+            if values is not None:
+                file[name] = values
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"/0/DATA/0/matrix": None}, "has no dataset /0/DATA/0/matrix"),
+        ({"/0/META/ROW/id": None}, "has no dataset /0/META/ROW/id"),
+        ({"/0/DATA/0/matrix": np.ones((2, 3))}, r"matrix of shape \(2, 3\), but ids of 3 profiles and 2 genes"),
+        ({"/0/DATA/0/matrix": np.ones(3)}, "expected numbers in two dimensions"),
+        ({"/0/DATA/0/matrix": np.full((3, 2), b"x")}, "expected numbers in two dimensions"),
+        ({"/0/META/COL/id": np.array([b"a", b"b", b"a"])}, "got 1 profile ids more than once"),
+        ({"/0/META/COL/dose": np.ones(2)}, r"metadata /0/META/COL/dose of shape \(2,\), but expected 3"),
+        ({"/0/META/COL/group/inner": np.ones(3)}, "metadata /0/META/COL/group of shape"),
+    ],
+)
+def test_what_is_wrong_with_gctx_is_said(changes, message, tmp_path):
+    gctx(tmp_path / "x.gctx", **changes)
+    with pytest.raises(ExpressionFileError, match=message), open_expression(tmp_path / "x.gctx") as file:
+        file.read()
+
+
+def test_a_matrix_that_was_never_written_is_not_read_as_zeros(tmp_path):
+    path = tmp_path / "x.gctx"
+    gctx(path, **{"/0/DATA/0/matrix": None})
+    with h5py.File(path, "a") as file:
+        matrix = file.create_dataset("/0/DATA/0/matrix", (3, 2), np.float32, chunks=(1, 2))
+        matrix[:2] = 1
+    with pytest.raises(ExpressionFileError, match="was never written in full"):
+        open_expression(path)
+
+
+def test_a_header_of_a_trillion_cells_allocates_nothing(tmp_path):
+    with h5py.File(tmp_path / "bomb.gctx", "w") as file:
+        file.create_dataset("/0/DATA/0/matrix", (10**6, 10**6), np.float32, chunks=(100, 100), compression="gzip")
+        for name in ("COL", "ROW"):
+            file.create_dataset(f"/0/META/{name}/id", (10**6,), "S20", chunks=(1000,), compression="gzip")
+    save_announcing(tmp_path / "bomb.npz", (10**6, 10**6))
+    for name in ("bomb.gctx", "bomb.npz"):
+        with pytest.raises(ExpressionFileError, match=r"never written|announces"):
+            open_expression(tmp_path / name)
+
+
+def save_announcing(path, shape):
+    """Save an archive whose array announces a shape that it does not hold."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    np.savez(path, samples=["a", "b"], genes=["g", "h"])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("X.npy", header.getvalue() + bytes(64))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"samples": ["a"], "genes": ["g"]}, "expected 'X' with numbers"),
+        ({"X": np.ones((1, 1)), "genes": ["g"]}, "expected one of profile_ids, samples"),
+        ({"X": np.ones((2, 1)), "samples": ["a"], "genes": ["g"]}, r"got 'X' of shape \(2, 1\), but 'samples'"),
+        ({"X": np.ones((1, 1)), "samples": np.array(["a"], dtype=object), "genes": ["g"]}, "as Python objects"),
+        ({"X": np.ones((0, 1)), "samples": np.array([], dtype=str), "genes": ["g"]}, "expected profiles and genes"),
+    ],
+)
+def test_what_is_wrong_with_npz_is_said(arrays, message, tmp_path):
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(ExpressionFileError, match=message):
+        open_expression(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_error_while_writing_leaves_the_old_file(expression, ending, tmp_path):
+    X, described = expression
+    path = tmp_path / f"expression{ending}"
+    path.write_text("old")
+
+    def write(profiles, error=None):
+        with create_expression(path, **described) as writer:
+            writer.write(profiles)
+            if error:
+                raise error
+
+    with pytest.raises(KeyError, match="trouble"):
+        write(X[:10], KeyError("trouble"))
+    with pytest.raises(ValueError, match=r"Got 10 profiles for .*, but expected 70"):
+        write(X[:10])
+    with pytest.raises(ValueError, match=r"Got profiles of shape \(10, 40\), but expected at most 70 of 41 genes"):
+        write(X[:10, :40])
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_full_disk_leaves_the_old_file(expression, ending, tmp_path, monkeypatch):
+    X, described = expression
+    path = tmp_path / f"expression{ending}"
+    path.write_text("old")
+    usage = types.SimpleNamespace(free=1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda folder: usage)
+        with pytest.raises(OSError, match="GB are free there"):
+            write_expression(path, X, **described)
+
+    def full(writer, profiles):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = type(create_expression(path, **described))
+    monkeypatch.setattr(writer, "_write", full)
+    with pytest.raises(OSError, match=r"expression\..* could not be written, and nothing under that name has changed"):
+        write_expression(path, X, **described)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_said(expression, tmp_path):
+    X, described = expression
+    with pytest.raises(ValueError, match=r"expected one that ends in \.gctx"):
+        write_expression(tmp_path / "x.xlsx", X, **described)
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        write_expression(tmp_path / "missing" / "x.gctx", X, **described)
+    with pytest.raises(ValueError, match="Got compression=10"):
+        write_expression(tmp_path / "x.gctx", X, **described, compression=10)
+    with pytest.raises(ValueError, match=r"Got the metadata 'cell' of shape \(3,\)"):
+        write_expression(tmp_path / "x.gctx", X, **described | {"profile_metadata": {"cell": ["a", "b", "c"]}})
+    with pytest.raises(ValueError, match="the name must not be 'id'"):
+        write_expression(tmp_path / "x.gctx", X, **described | {"gene_metadata": {"id": np.arange(41)}})
+    with pytest.raises(ExpressionFileError, match="profile ids more than once"):
+        write_expression(tmp_path / "x.gctx", X, **described | {"profile_ids": ["a"] * 70})
+    assert list(tmp_path.iterdir()) == []
+    denied = _destination.explained(tmp_path, PermissionError(13, "Permission denied"))
+    assert isinstance(denied, PermissionError)
+    assert "Choose a folder that you may write to" in str(denied)
+
+
+def test_numbers_and_text_of_metadata_are_told_apart():
+    assert _text.typed(["1", "2"]).dtype == np.int64
+    np.testing.assert_array_equal(_text.typed(["1", "-666"], _gct.NULLS), [1, np.nan])
+    np.testing.assert_array_equal(_text.typed(["1.5", "2"]), [1.5, 2])
+    assert _text.typed(["1_0", "2"]).tolist() == ["1_0", "2"]
+    assert _text.typed(["a", "-666"], _gct.NULLS).tolist() == ["a", None]
+    assert _text.typed(["-666", ""], _gct.NULLS).tolist() == [None, None]
+    assert _text.typed([str(2**70)]).dtype == np.float64
+
+
+def test_names_with_delimiters_are_quoted(tmp_path):
+    names = {"profile_ids": ["a\tb", 'c"d'], "gene_ids": ["ENSG00000000001", "ENSG00000000002"]}
+    write_expression(tmp_path / "x.tsv", [[1, 2], [3, 4]], **names)
+    with open_expression(tmp_path / "x.tsv") as file:
+        assert file.profile_ids.tolist() == names["profile_ids"]
+    assert _delimited.plain("plain") == "plain"
