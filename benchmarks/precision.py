@@ -44,13 +44,22 @@ def main(n_seeds: int, max_iter: int) -> None:
             )
             print(rows[-1], flush=True)
         write("precision", rows, origin)
-    for platform in platforms:
+    print(summary(rows))
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Errors over seeds and ratios, as Markdown."""
+    lines = [
+        "| test profiles | error, float32 | error, bfloat16 | mean of the ratio | largest ratio |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for platform in dict.fromkeys(row["platform"] for row in rows):
         of_platform = [row for row in rows if row["platform"] == platform]
+        errors = [statistics.mean(row[f"error {dtype}"] for row in of_platform) for dtype in DTYPES]
         ratios = [row["error ratio"] for row in of_platform]
-        print(
-            f"{platform}: error with bfloat16 / with float32, mean {statistics.mean(ratios):.4f}, "
-            f"largest {max(ratios):.4f}; speed ratio {statistics.median(row['speed ratio'] for row in of_platform):.2f}"
-        )
+        cells = [*(f"{error:.4f}" for error in errors), f"{statistics.mean(ratios):.5f}", f"{max(ratios):.5f}"]
+        lines.append(f"| {platform} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def measured(train: Any, platforms: dict[str, Any], seed: int, max_iter: int, dtype: str) -> dict[str, float]:

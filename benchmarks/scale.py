@@ -216,6 +216,23 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join(map(str.rjust, line, widths)) for line in (names, *cells))
 
 
+def summary(rows: list[dict[str, Any]]) -> str:
+    """GB of each device for one network on all targets, as Markdown."""
+    by_architecture = defaultdict(dict)
+    for row in rows:
+        if "total GB" in row and row["partitions"] == 1:
+            by_architecture[row["hidden"]][row["devices"]] = row["total GB"]
+    counts = sorted({count for sizes in by_architecture.values() for count in sizes})
+    lines = [
+        f"| hidden layers | {' | '.join(f'{count} device(s)' for count in counts)} |",
+        "|---|" + "---:|" * len(counts),
+    ]
+    for hidden, sizes in by_architecture.items():
+        units, depth = hidden.split("x")
+        lines.append(f"| {depth} x {units} | " + " | ".join(f"{sizes[count]:.2f} GB" for count in counts) + " |")
+    return "\n".join(lines)
+
+
 def main(gpu: bool, compiled: list[str], trained: list[str], partitions: list[int], **sizes: int) -> None:
     """Compile, train, write after every step, and print."""
     if not gpu:

@@ -44,14 +44,32 @@ def test_real_data_example_runs(data_folder, capsys):
     assert printed.count("D-GEX-25%-3000x1") == 2
 
 
-def test_the_table_of_the_readme_is_that_of_the_results():
-    rows = json.loads((ROOT / "benchmarks" / "results" / "arrays_to_rnaseq.json").read_text())["rows"]
-    table = re.search(
-        r"<!-- table: arrays_to_rnaseq -->\n(.*?)\n<!-- end of table -->", (ROOT / "README.md").read_text(), re.S
-    )
-    summary = runpy.run_path(str(ROOT / "benchmarks" / "arrays_to_rnaseq.py"))["summary"]
-    assert table[1] == summary(rows)
+TABLES = [
+    (page, name, table)
+    for page in PAGES
+    for name, table in re.findall(r"<!-- table: (\w+) -->\n(.*?)\n<!-- end of table -->", page.read_text(), re.S)
+]
+
+
+@pytest.mark.parametrize(("page", "name", "table"), TABLES, ids=[f"{page.name}-{name}" for page, name, _ in TABLES])
+def test_tables_are_those_of_the_results(page, name, table):
+    rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
+    assert table == runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"))["summary"](rows)
+
+
+def test_tables_are_found():
+    assert {name for _, name, _ in TABLES} == {"arrays_to_rnaseq", "precision", "scale"}
+
+
+@pytest.mark.parametrize("name", ["arrays_to_rnaseq", "precision"])
+def test_errors_are_those_of_several_seeds(name):
+    rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
     assert len({row["seed"] for row in rows}) >= 5
+
+
+def test_bfloat16_costs_less_than_half_a_percent_of_accuracy():
+    rows = json.loads((ROOT / "benchmarks" / "results" / "precision.json").read_text())["rows"]
+    assert max(row["error ratio"] for row in rows) < 1.005
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
