@@ -174,8 +174,11 @@ class _Plan:
 
     def infer(self, X: np.ndarray) -> np.ndarray:
         """Landmarks and targets of some profiles."""
-        y = np.asarray(_predicted(self.model, X, self.landmarks)).reshape(len(X), -1)
-        return np.concatenate([X, y[:, self.inferred]], axis=1, dtype=np.float32)
+        y = np.asarray(_predicted(self.model, X)).reshape(len(X), -1)
+        profiles = np.empty((len(X), len(self.gene_ids)), dtype=np.float32)
+        profiles[:, : len(self.landmarks)] = X
+        profiles[:, len(self.landmarks) :] = y if len(self.inferred) == y.shape[1] else y[:, self.inferred]
+        return profiles
 
 
 def _plan(
@@ -227,7 +230,7 @@ def _names(given: Any, known: np.ndarray | None, what: str, size: int | None) ->
     return array
 
 
-def _predicted(model: Any, X: np.ndarray, landmarks: np.ndarray) -> Any:
+def _predicted(model: Any, X: np.ndarray) -> Any:
     """Predictions, with names where the model was fitted with names."""
     if hasattr(model, "feature_names_in_"):
         try:
