@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,6 +118,31 @@ def test_bfloat16_operands_keep_float32_parameters_and_sums():
     full = MLP.of(NetworkConfig(64, (32,), 8), parameters)(x)
     assert low.dtype == jnp.float32
     assert 0 < np.abs(low - full).max() < 0.02 * np.abs(full).max()
+
+
+@pytest.mark.parametrize("n_networks", [1, 2])
+def test_bfloat16_is_the_type_of_all_operands_and_of_no_result(n_networks):
+    # Two layers: two products forward, and backward two for the kernels and one for the hidden activations.
+    config = NetworkConfig(64, (32,), 8, compute_dtype="bfloat16", n_networks=n_networks)
+    stack = initial_parameters(config, jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (16, 64))
+
+    def loss(parameters):
+        return jnp.sum(jax.vmap(lambda one: MLP.of(config, one)(x))(parameters) ** 2)
+
+    gradients = jax.grad(loss)(stack)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
+    text = jax.jit(jax.grad(loss)).lower(stack).as_text()
+    products = re.findall(
+        r"stablehlo\.dot_general.*: \(tensor<\S*x(\w+)>, tensor<\S*x(\w+)>\) -> tensor<\S*x(\w+)>", text
+    )
+    assert len(products) == text.count("stablehlo.dot_general") == 5
+    assert set(products) == {("bf16", "bf16", "f32")}
+    full = jax.grad(lambda parameters: jnp.sum(MLP.of(NetworkConfig(64, (32,), 8), parameters)(x) ** 2))(
+        jax.tree.map(lambda leaf: leaf[0], stack)
+    )
+    for low, exact in zip(jax.tree.leaves(gradients), jax.tree.leaves(full), strict=True):
+        assert np.abs(low[0] - exact).max() < 0.05 * np.abs(exact).max() * n_networks
 
 
 def test_padding_rounds_widths_up_and_leaves_landmarks():

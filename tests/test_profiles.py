@@ -136,11 +136,13 @@ def test_the_demand_of_the_papers_largest_network():
     network = NetworkConfig(943, (9000,) * 3, 9520)
     config = TrainConfig(network, "squared_error", "sgd", 200, True)
     X, y = (np.broadcast_to(np.float32(0), (88_807, n)) for n in (943, 9520))
-    one = _memory.training_demand(config, Layout((jax.devices()[0],)), [(X, y)])
-    eight = _memory.training_demand(config, Layout((jax.devices()[0],) * 8), [(X, y)])
+    one = _memory.training_demand(config, Layout((jax.devices()[0],)), [(X, y)], 1)
+    eight = _memory.training_demand(config, Layout((jax.devices()[0],) * 8), [(X, y)], 1)
     n_weights = 943 * 9000 + 2 * 9000**2 + 9000 * 9520 + 3 * 9000 + 9520
     assert one == (4 * 88_807 * (943 + 9520), 4 * 4 * n_weights)
     assert eight == (4 * 88_807 * (943 + 1190), 4 * 4 * n_weights // 8)
+    # Every validation set keeps the weights of its best epoch.
+    assert _memory.training_demand(config, Layout((jax.devices()[0],)), [], 3).weights == 6 * 4 * n_weights
 
 
 def test_free_memory_is_some_of_what_the_machine_has():
@@ -169,15 +171,18 @@ def test_a_shortage_of_memory_is_one_clear_error(data):
     message = str(caught.value)
     assert "network of 12 x 30000000 x 30000000 x 21 units on 1 cpu device(s)" in message
     assert re.search(r"about 1\.44e\+07 GB for weights and \S+ GB for profiles of each, ", message)
-    for remedy in ("`devices`", "data_location='host'", "`hidden_layer_sizes`"):
+    for remedy in ("`devices`", "`hidden_layer_sizes`", "`batch_size`"):
         assert remedy in message
+    assert "data_location" not in message  # the weights alone are too many
     assert model.coefs_ is coefs
 
 
 def test_a_shortage_that_only_the_runtime_sees_is_explained_too(data):
     config = _session.train_config(DGEXRegressor(**PARAMETERS), data[0], one_set(21))
     with (
-        pytest.raises(MemoryError, match=r"needs about 1e-09 GB for weights and 2e-09 GB for profiles of each"),
+        pytest.raises(
+            MemoryError, match=r"1e-09 GB for weights and 2e-09 GB for profiles of each.*data_location='host'"
+        ),
         _memory.shortage_explained(config, Layout(select_devices(1)), _memory.Demand(profiles=2, weights=1)),
     ):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes")

@@ -17,8 +17,8 @@ from dgex._sharding import Layout
 
 logger = logging.getLogger("dgex")
 
-# Weights, their gradients, momentum, and the weights of the best epoch; "adamw" has one moment more.
-COPIES_OF_WEIGHTS = {"sgd": 4, "adamw": 5}
+# Weights, their gradients and momentum; "adamw" has one moment more. Every validation set may keep a best epoch, too.
+COPIES_OF_WEIGHTS = {"sgd": 3, "adamw": 4}
 
 # Share of the free memory that profiles and weights may take; the rest is for activations.
 USABLE = 0.8
@@ -36,11 +36,16 @@ class Demand(NamedTuple):
         return f"{gigabytes(self.weights)} for weights and {gigabytes(self.profiles)} for profiles"
 
 
-def training_demand(config: TrainConfig, layout: Layout, sets: Sequence[tuple[np.ndarray, np.ndarray]]) -> Demand:
-    """What profiles (landmarks replicated, targets divided) and weights (divided) take of each device, in float32."""
+def training_demand(
+    config: TrainConfig, layout: Layout, sets: Sequence[tuple[np.ndarray, np.ndarray]], n_best: int
+) -> Demand:
+    """What profiles (landmarks replicated, targets divided) and weights (divided) take of each device, in float32.
+
+    `n_best` is the number of validation sets, each of which keeps the weights of its best epoch.
+    """
     n_devices, n_targets = len(layout.devices), config.network.n_networks * config.network.n_outputs
     profiles = sum(4 * (X.size + len(y) * n_targets // n_devices) for X, y in sets)
-    weights = 4 * config.network.n_parameters * COPIES_OF_WEIGHTS[config.solver] // n_devices
+    weights = 4 * config.network.n_parameters * (COPIES_OF_WEIGHTS[config.solver] + n_best) // n_devices
     return Demand(profiles, weights)
 
 
@@ -102,10 +107,11 @@ def _shortage(config: TrainConfig, layout: Layout, demand: Demand, free: int | N
     what = (
         f"a network of {sizes} units" if network.n_networks == 1 else f"{network.n_networks} networks of {sizes} units"
     )
+    streaming = "data_location='host' (profiles then take next to nothing), " if demand.profiles else ""
     return MemoryError(
         f"Training {what} on {len(layout.devices)} {layout.platform} device(s) needs about {demand} of each, and "
         f"activations of {config.batch_size} profiles; {gigabytes(free)} is free. Use more `devices`, "
-        "data_location='host' (profiles then take next to nothing), or smaller `hidden_layer_sizes`."
+        f"{streaming}smaller `hidden_layer_sizes` or a smaller `batch_size`."
     )
 
 

@@ -104,8 +104,9 @@ def failing_together(devices: Devices) -> Iterator[dict[str, Any]]:
         if len({json.dumps(value) for value in values.values()}) > 1:
             listed = ", ".join(f"{value} in process {number}" for number, value in values.items())
             raise ValueError(
-                f"Got {name} {listed}, but expected the same in all {len(told)} processes that train together. Run the "
-                "same script in each, and pass all profiles and all genes; of a memory map each reads what it needs."
+                f"Got {name} {listed}, but expected the same in all {len(told)} processes that train together. Run "
+                "the same script in each, with all profiles, all genes and the same saved model; of a memory map each "
+                "reads what it needs."
             )
 
 

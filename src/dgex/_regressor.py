@@ -329,7 +329,6 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         scikit-learn indexes fit parameters that are as long as `X` together with it: in `GridSearchCV`, pass
         `X_val=(X_val,), y_val=(y_val,)` when a validation set happens to have as many profiles as `X`.
         """
-        self._validate_params()
         going_on = self.warm_start and hasattr(self, "_run")
         with open_session(
             self, X, y, X_val, y_val, going_on=going_on, validation_fraction=self.validation_fraction
@@ -374,7 +373,6 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         self : DGEXRegressor
             The fitted estimator.
         """
-        self._validate_params()
         going_on = hasattr(self, "_run")
         with open_session(self, X, y, X_val, y_val, going_on=going_on, validation_fraction=0.0) as session:
             session.train(1, None, EpochObserver(session, self.verbose))

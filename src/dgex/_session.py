@@ -62,6 +62,9 @@ from dgex._training import (
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
+# Characters of a parameter that processes tell each other.
+LONGEST_VALUE = 100
+
 # Parameters of the estimator that a run which goes on compares with those it was started with.
 SETTINGS = ("learning_rate_init", "standardize", "n_partitions", "partition")
 
@@ -91,7 +94,8 @@ class Session:
 
     def fitted_attributes(self) -> dict[str, Any]:
         """What an estimator needs to know of the run as it is now, as NumPy arrays and Python values."""
-        run = to_host(self.run, self.config, self.targets)
+        with shortage_explained(self.config, self.layout, self.demand):
+            run = to_host(self.run, self.config, self.targets)
         return {
             "_config": self.config,
             "_run": run,
@@ -129,10 +133,12 @@ def selected_attributes(run: TrainingRun, targets: TargetSets, validation_set: i
 def open_session(
     model: Any, X: Any, y: Any, X_val: Any, y_val: Any, *, going_on: bool, validation_fraction: float
 ) -> Iterator[Session]:
-    """Check the data of a call and put it, with a run that is new or the estimator's own, onto the devices."""
+    """Check a call and put its data, with a run that is new or the estimator's own, onto the devices."""
+    _validation.require_valid_parameter(model, "devices")
     with devices_in_use(model.devices) as devices, loss_explained(devices):
         require_a_device_of_this_process(devices)
         with failing_together(devices) as facts:
+            model._validate_params()
             profiles, sets = checked_data(
                 model, X, y, X_val, y_val, going_on=going_on, validation_fraction=validation_fraction
             )
@@ -167,8 +173,15 @@ def equal_facts(model: Any, profiles: Arrays, sets: Sequence[Arrays], *, going_o
         "expression with a checksum of": checksum(array for pair in (profiles, *sets) for array in pair),
         "gene names with a checksum of": zlib.crc32(json.dumps(names).encode()),
         "a model to go on with, with a checksum of": run_checksum(model) if going_on else None,
-        **{f"{name} =": repr(parameters[name])[:100] for name in parameters.keys() - {"random_state", "verbose"}},
+        "callbacks of types": [type(callback).__name__ for callback in getattr(model, "_skl_callbacks", ())],
+        **{f"{name} =": shortened(parameters[name]) for name in parameters.keys() - {"random_state", "verbose"}},
     }
+
+
+def shortened(value: Any) -> str:
+    """What a parameter is, for comparing and for messages."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}... (checksum {zlib.crc32(text.encode())})"
 
 
 def run_checksum(model: Any) -> int:
@@ -202,10 +215,13 @@ def session_on(
     config = train_config(model, profiles[0], targets)
     layout = Layout(devices, len(targets))
     learning_rate = initial_learning_rate(model)
-    demand = training_demand(config, layout, [profiles, *validation_sets])
+    n_best = len(validation_sets) or (1 if len(held_out) else 0)
+    demand = training_demand(config, layout, [profiles, *validation_sets], n_best)
     free = free_memory(layout)
-    require_room_for_weights(config, layout, demand, free)
     resident = keep_on_devices(model.data_location, demand, free)
+    if not resident:
+        demand = demand._replace(profiles=0)
+    require_room_for_weights(config, layout, demand, free)
     with shortage_explained(config, layout, demand):
         decay = LearningRateDecay(learning_rate, float(model.learning_rate_decay), float(model.learning_rate_min))
         if going_on:

@@ -9,6 +9,7 @@ are on every device.
 from __future__ import annotations
 
 import math
+import multiprocessing
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 from dgex._partition import TargetSets
+from dgex._validation import warn_user
 
 # The axes of the grid of devices.
 NETWORKS = "networks"
@@ -37,6 +39,9 @@ _counting = threading.Lock()
 
 SHARED_PROGRAM_ROWS = 16
 SHARED_PROGRAM_SIZE = 2**24
+
+# What else helps when there are fewer devices than asked for.
+MORE_DEVICES = {"cpu": ", or start virtual ones with XLA_FLAGS=--xla_force_host_platform_device_count=8"}
 
 # Bytes of targets gathered at a time.
 GATHER_BYTES = 2**26
@@ -186,9 +191,14 @@ def aligned_zeros(shape: tuple[int, ...]) -> np.ndarray:
 @contextmanager
 def devices_in_use(devices: int | str | Sequence[int | jax.Device] | None) -> Iterator[tuple[jax.Device, ...]]:
     """The devices that a parameter `devices` asks for; with "one", that with the fewest users of this process."""
-    if devices != "one":
+    if not isinstance(devices, str):
         yield select_devices(devices)
         return
+    if jax.default_backend() != "cpu" and multiprocessing.current_process().name != "MainProcess":
+        warn_user(
+            "Got devices='one' in a worker process: each worker chooses for itself, all choose the first device, and "
+            "each reserves its memory. Search with threads: joblib.parallel_config(backend='threading')."
+        )
     with _counting:
         device = min(jax.local_devices(), key=lambda device: _users[device])
         _users[device] += 1
@@ -223,7 +233,6 @@ def _device(device: int | jax.Device, visible: list[jax.Device]) -> jax.Device:
     if not 0 <= device < len(visible):
         raise ValueError(
             f"Got a request for device {device}, but only {len(visible)} {visible[0].platform} device(s) are visible, "
-            f"numbered from 0. Lower `devices`, or start more virtual CPU devices with "
-            "XLA_FLAGS=--xla_force_host_platform_device_count=8."
+            f"numbered from 0. Lower `devices`{MORE_DEVICES.get(visible[0].platform, '')}."
         )
     return visible[device]

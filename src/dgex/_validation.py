@@ -11,6 +11,7 @@ from itertools import takewhile
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, validate_data
 
 from dgex._frames import column_names, frame_values, holds_dates, text_columns
@@ -162,6 +163,12 @@ def _numbers(
             message = message.partition("\n")[0] + _finite_advice(data, name, allow_missing=allow_missing)
         raise ValueError(message) from None
     return array
+
+
+def require_valid_parameter(estimator: Any, name: str) -> None:
+    """Raise unless one parameter is what its constraints allow, as scikit-learn does for all."""
+    constraints = {name: estimator._parameter_constraints[name]}
+    validate_parameter_constraints(constraints, {name: getattr(estimator, name)}, type(estimator).__name__)
 
 
 def require_single_precision(array: np.ndarray, name: str) -> None:

@@ -17,8 +17,18 @@ from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import AT_REST, LearningRateDecay
 from dgex._partition import random_sets
 from dgex._profiles import ProfileSet, padded_rows
-from dgex._programs import Rates, Scaling, TrainConfig, place_scaling, state_structure, step_program
-from dgex._sharding import NETWORKS, UNITS, Layout, select_devices
+from dgex._programs import (
+    BLOCK_ROWS,
+    Rates,
+    Scaling,
+    TrainConfig,
+    error_program,
+    place_scaling,
+    predict_program,
+    state_structure,
+    step_program,
+)
+from dgex._sharding import NETWORKS, UNITS, Layout, devices_in_use, select_devices
 
 
 def problem(n_profiles=90, n_landmarks=12, n_targets=21, seed=0):
@@ -66,6 +76,8 @@ def test_all_visible_devices_are_the_default():
     assert len(select_devices(None)) == 8
     assert select_devices(3) == tuple(jax.devices()[:3])
     assert select_devices([5, 2]) == (jax.devices()[5], jax.devices()[2])
+    with devices_in_use(np.array([5, 2])) as chosen:
+        assert chosen == select_devices([5, 2])
     with pytest.raises(ValueError, match=r"request for device 8, but only 8 cpu device\(s\) are visible"):
         select_devices(9)
 
@@ -200,20 +212,43 @@ def test_only_activations_travel_between_devices():
     # 64 x 128 and 128 x 800 would be larger than any of these.
     batch, widths = 16, (64, 128)
     text = compiled_steps(8, NetworkConfig(12, widths, 800), batch).as_text()
-    shapes = re.findall(
-        r"= (?:\()?f32\[([\d,]*)\][^=]*? (all-gather|all-reduce|all-to-all|collective-permute)(?:-start)?\(", text
-    )
-    assert {kind for _, kind in shapes} <= {"all-gather", "all-reduce"}
-    sizes = [int(np.prod([int(n) for n in shape.split(",") if n])) for shape, _ in shapes]
+    kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|collective-broadcast|ragged-all-to-all"
+    results = re.findall(rf"= (\S.*?) ({kinds})(?:-start)?\(", text)
+    assert {kind for _, kind in results} == {"all-gather", "all-reduce"}
+    # Several arrays of any type may travel together.
+    shapes = [shape for result, _ in results for shape in re.findall(r"\w+\[([\d,]*)\]", result)]
+    sizes = [int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes]
     assert max(sizes) <= batch * max(widths)
     assert sum(size == batch * width for size in sizes for width in widths) >= 3
 
 
+TRAVEL = r"all-gather|all-reduce|all-to-all|collective|reduce-scatter|send|recv"
+
+
 @pytest.mark.parametrize(("devices", "n_networks"), [(1, 8), (2, 8), (4, 8), (8, 8), (4, 4), (2, 6)])
 def test_nothing_travels_between_networks(devices, n_networks):
-    text = compiled_steps(devices, NetworkConfig(12, (64, 32), 20, n_networks=n_networks)).as_text()
-    assert not re.search(r"all-gather|all-reduce|all-to-all|collective|reduce-scatter|send|recv", text)
-    assert "dot" in text
+    network = NetworkConfig(12, (64, 32), 20, n_networks=n_networks)
+    step = compiled_steps(devices, network).as_text()
+    layout, config, data, _, run = training(devices, network)
+    X, y, rows, _ = data.training
+    total = layout.put(np.zeros((n_networks, 20), np.float32), layout.divided(2))
+    numbers = layout.put(padded_rows(rows, X.shape[0], BLOCK_ROWS), layout.replicated)
+    of_errors = error_program(config.network, layout).lower(
+        total, run.state.parameters, X, y, data.scaling, numbers, 0, 64, 0, 1
+    )
+    x = layout.put(np.zeros((BLOCK_ROWS, 12), np.float32), layout.replicated)
+    of_predictions = predict_program(config.network, layout).lower(run.state.parameters, data.scaling, x)
+    for text in (step, of_errors.compile().as_text(), of_predictions.compile().as_text()):
+        assert not re.search(TRAVEL, text)
+        assert "dot" in text
+
+
+def test_what_travels_on_a_grid_stays_within_a_network():
+    # Two networks on four devices each: groups of four, numbered one after the other.
+    text = compiled_steps(8, NetworkConfig(12, (64, 128), 800, n_networks=2)).as_text()
+    groups = re.findall(r"(?:all-gather|all-reduce)(?:-start)?\(.*?replica_groups=(\S+?),? ", text)
+    assert groups
+    assert {group.rstrip(",") for group in groups} <= {"[2,4]<=[8]", "{{0,1,2,3},{4,5,6,7}}"}
 
 
 EXACT = [

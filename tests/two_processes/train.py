@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dgex import DGEXRegressor, distributed
+from dgex._sharding import Layout
 
 PARAMETERS = {"hidden_layer_sizes": (14, 9), "dropout": 0.3, "batch_size": 16, "max_iter": 8}
 MODELS = {
@@ -22,6 +24,22 @@ MODELS = {
 }
 
 
+class Stop:
+    """A callback of scikit-learn's."""
+
+    def setup(self, *arguments, **named):
+        pass
+
+    def teardown(self, *arguments, **named):
+        pass
+
+    def on_fit_task_begin(self, *arguments, **named):
+        pass
+
+    def on_fit_task_end(self, *arguments, **named):
+        return False
+
+
 def profiles(folder):
     """The targets stay on disk: a process reads its own."""
     return np.load(folder / "X.npy"), np.load(folder / "y.npy", mmap_mode="r")
@@ -29,10 +47,23 @@ def profiles(folder):
 
 def train(folder, process):
     X, y = profiles(folder)
+    shares = []
+    original = Layout.place_targets
+
+    def place_targets(*arguments):
+        placed = original(*arguments)
+        shares.append(sum(shard.data.nbytes for shard in placed.addressable_shards) / placed.nbytes)
+        return placed
+
+    Layout.place_targets = place_targets
     for name, parameters in MODELS.items():
         model = DGEXRegressor(**PARAMETERS | parameters).fit(X[:80], y[:80], X[80:], y[80:])
         model.fit_prediction = model.predict(X)
         joblib.dump(model, folder / f"{name}-{process}.joblib")
+    # Of the targets, each of two processes holds those of its devices; of the model of its own, all.
+    assert shares
+    assert set(shares) == {0.5, 1.0}, shares
+    assert shares.count(1.0) == 2  # training and validation
     model = DGEXRegressor(**PARAMETERS, random_state=0, warm_start=True).set_params(max_iter=3).fit(X, y)
     model.set_params(max_iter=5).fit(X, y)
     joblib.dump(model, folder / f"resumed-{process}.joblib")
@@ -49,6 +80,7 @@ def misuse(folder, process):
         "names": {"X": pd.DataFrame(X, columns=[f"gene {number * (-1) ** process}" for number in range(12)])},
         "parameter": {"hidden_layer_sizes": (14, 9 + process)},
         "missing": {"X": spoiled if process else X},
+        "invalid": {"dropout": 0.3 + process},
         "device": {"devices": 99},
         "one process": {"devices": 2},
         "partitions": {"n_partitions": 22},
@@ -61,6 +93,13 @@ def misuse(folder, process):
         except Exception as error:
             if name != "one process" or process == 1:  # the first process has these devices, and trains alone
                 print(f"{name}: {type(error).__name__}: {error}".replace("\n", " "), flush=True)
+    model = DGEXRegressor(**PARAMETERS)
+    if process:
+        model.set_callbacks(Stop())
+    try:
+        model.fit(X, y)
+    except Exception as error:
+        print(f"callbacks: {type(error).__name__}: {error}", flush=True)
     own = DGEXRegressor(**PARAMETERS, devices="one", random_state=process, warm_start=True).fit(X, y)
     try:
         own.set_params(devices=None).fit(X, y)
@@ -69,12 +108,12 @@ def misuse(folder, process):
     print("end of misuse", flush=True)
 
 
-def die(folder, process):
+def die(folder, process, victim):
     X, y = profiles(folder)
     model = DGEXRegressor(**PARAMETERS, random_state=0, warm_start=True).set_params(max_iter=3).fit(X, y)
     if process == 0:
         joblib.dump(model, folder / "saved.joblib")
-    if process == 1:
+    if process == victim:
         signal.setitimer(signal.ITIMER_REAL, 2.0)
         signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     print("training", flush=True)
@@ -85,4 +124,5 @@ if __name__ == "__main__":
     folder, port, n_processes, process, scenario = Path(sys.argv[1]), *map(int, sys.argv[2:5]), sys.argv[5]
     distributed.initialize(f"127.0.0.1:{port}", n_processes, process, coordinator_bind_address=f"127.0.0.1:{port}")
     assert len(jax.devices()) == 2 * n_processes
-    {"train": train, "misuse": misuse, "die": die}[scenario](folder, process)
+    scenarios = {"train": train, "misuse": misuse, "first dies": partial(die, victim=0), "die": partial(die, victim=1)}
+    scenarios[scenario](folder, process)
