@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from dgex import DGEXRegressor, _memory, _profiles, _programs, _session, _training
+from dgex import DGEXRegressor, _memory, _profiles, _programs, _regressor, _session, _training
 from dgex._network import NetworkConfig
 from dgex._partition import one_set
 from dgex._profiles import ProfileSet, padded_rows, pieces
@@ -150,6 +150,22 @@ def test_free_memory_is_some_of_what_the_machine_has():
     assert free is None or 10**6 < free < 10**15
 
 
+def test_the_limits_of_containers_and_jobs_count(monkeypatch, tmp_path):
+    groups = tmp_path / "groups"
+    (groups / "job" / "step").mkdir(parents=True)
+    (tmp_path / "own").write_text("0::/job/step\n")
+    monkeypatch.setattr(_memory, "OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(_memory, "GROUPS", groups)
+    assert _memory.left_by_limits() == []
+    for folder, limit in ((groups / "job" / "step", "max"), (groups / "job", "3000000")):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("1000000\n")
+        (folder / "memory.stat").write_text("anon 600000\ninactive_file 400000\n")
+    assert _memory.left_by_limits() == [2_400_000]
+    if _memory.MEMORY_OF_LINUX.exists():
+        assert _memory.free_memory(Layout(select_devices(1))) == 2_400_000
+
+
 def test_free_memory_of_accelerators_is_that_of_the_fullest():
     class Device:
         platform, process_index = "gpu", 0
@@ -186,6 +202,16 @@ def test_a_shortage_that_only_the_runtime_sees_is_explained_too(data):
         _memory.shortage_explained(config, Layout(select_devices(1)), _memory.Demand(profiles=2, weights=1)),
     ):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes")
+
+
+def test_a_shortage_in_prediction_is_explained(data, monkeypatch):
+    def full(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes")
+
+    model = DGEXRegressor(**PARAMETERS).fit(*data)
+    monkeypatch.setattr(_regressor, "predict", full)
+    with pytest.raises(MemoryError, match=r"Predicting with a network of 12 x 24 x 10 x 21 units on 1 cpu device\(s\)"):
+        model.predict(data[0])
 
 
 def test_other_errors_of_the_runtime_are_left_alone(data):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from dgex._network import NetworkConfig
 from dgex._processes import exchanged, own_devices
 from dgex._programs import TrainConfig
 from dgex._sharding import Layout
@@ -23,7 +24,9 @@ COPIES_OF_WEIGHTS = {"sgd": 3, "adamw": 4}
 # Share of the free memory that profiles and weights may take; the rest is for activations.
 USABLE = 0.8
 
+# Where Linux tells how much memory is free, and how much this process may have (control groups, version 2).
 MEMORY_OF_LINUX = Path("/proc/meminfo")
+OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 class Demand(NamedTuple):
@@ -62,11 +65,32 @@ def _free_memory_here(layout: Layout) -> int | None:
         if not MEMORY_OF_LINUX.exists():
             return None
         fields = dict(line.split(":") for line in MEMORY_OF_LINUX.read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024 // len(devices)
+        return min([int(fields["MemAvailable"].split()[0]) * 1024, *left_by_limits()]) // len(devices)
     statistics = [device.memory_stats() or {} for device in devices]
     if not all("bytes_limit" in numbers for numbers in statistics):
         return None
     return min(numbers["bytes_limit"] - numbers.get("bytes_in_use", 0) for numbers in statistics)
+
+
+def left_by_limits() -> list[int]:
+    """Bytes that each limit on this process leaves it, such as that of a container or of a job."""
+    path = next((line[3:] for line in _lines(OWN_GROUP) if line.startswith("0::")), "/")
+    own = GROUPS / path.lstrip("/")
+    left = []
+    for group in (own, *own.parents):
+        limit, used = _lines(group / "memory.max"), _lines(group / "memory.current")
+        if group.is_relative_to(GROUPS) and limit and used and limit[0].isdigit():
+            statistics = dict(line.split() for line in _lines(group / "memory.stat"))
+            reclaimable = int(statistics.get("inactive_file", 0))
+            left.append(max(0, int(limit[0]) - int(used[0]) + reclaimable))
+    return left
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def keep_on_devices(location: str, demand: Demand, free: int | None) -> bool:
@@ -90,9 +114,30 @@ def shortage_explained(config: TrainConfig, layout: Layout, demand: Demand) -> I
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "out of memory" not in str(error).lower() and "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_shortage(error):
             raise
         raise _shortage(config, layout, demand, _free_memory_here(layout)) from error
+
+
+@contextmanager
+def shortage_in_prediction_explained(network: NetworkConfig, layout: Layout) -> Iterator[None]:
+    """The same for predicting, where the weights are all that takes much memory."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_shortage(error):
+            raise
+        raise MemoryError(
+            f"Predicting with {described(network)} on {len(layout.devices)} {layout.platform} device(s) needs about "
+            f"{gigabytes(4 * network.n_parameters // len(layout.devices))} for weights of each; "
+            f"{gigabytes(_free_memory_here(layout))} is free. Use more `devices`, or free those that other programs or "
+            "fits hold."
+        ) from error
+
+
+def is_shortage(error: Exception) -> bool:
+    """Whether the runtime says that memory has run out."""
+    return "out of memory" in str(error).lower() or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def require_room_for_weights(config: TrainConfig, layout: Layout, demand: Demand, free: int | None) -> None:
@@ -102,17 +147,19 @@ def require_room_for_weights(config: TrainConfig, layout: Layout, demand: Demand
 
 
 def _shortage(config: TrainConfig, layout: Layout, demand: Demand, free: int | None) -> MemoryError:
-    network = config.network
-    sizes = " x ".join(map(str, (network.n_inputs, *network.hidden_layer_sizes, network.n_outputs)))
-    what = (
-        f"a network of {sizes} units" if network.n_networks == 1 else f"{network.n_networks} networks of {sizes} units"
-    )
     streaming = "data_location='host' (profiles then take next to nothing), " if demand.profiles else ""
     return MemoryError(
-        f"Training {what} on {len(layout.devices)} {layout.platform} device(s) needs about {demand} of each, and "
-        f"activations of {config.batch_size} profiles; {gigabytes(free)} is free. Use more `devices`, "
+        f"Training {described(config.network)} on {len(layout.devices)} {layout.platform} device(s) needs about {demand} "
+        f"of each, and activations of {config.batch_size} profiles; {gigabytes(free)} is free. Use more `devices`, "
         f"{streaming}smaller `hidden_layer_sizes` or a smaller `batch_size`."
     )
+
+
+def described(network: NetworkConfig) -> str:
+    """A network, or several, for people."""
+    sizes = " x ".join(map(str, (network.n_inputs, *network.hidden_layer_sizes, network.n_outputs)))
+    count = "a network" if network.n_networks == 1 else f"{network.n_networks} networks"
+    return f"{count} of {sizes} units"
 
 
 def gigabytes(n_bytes: int | None) -> str:

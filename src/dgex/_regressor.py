@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
 from dgex._base import GeneRegressorMixin
+from dgex._memory import shortage_in_prediction_explained
 from dgex._network import ACTIVATIONS, Layer
 from dgex._partition import TargetSets
 from dgex._prediction import predict
@@ -399,8 +400,9 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         parameters = tuple(map(Layer, self.coefs_, self.intercepts_))
         targets = TargetSets.of(self.partition_)
         with devices_in_use(self.devices) as devices:
-            layout = Layout(own_devices(devices), len(targets))
-            y = predict(self._config.network, layout, parameters, targets, learned_scaling(self), X_array)
+            network, layout = self._config.network, Layout(own_devices(devices), len(targets))
+            with shortage_in_prediction_explained(network, layout):
+                y = predict(network, layout, parameters, targets, learned_scaling(self), X_array)
         return y[:, 0] if self._y_is_vector else y
 
     def best_model(self, validation_set: int = 0) -> DGEXRegressor:
