@@ -149,9 +149,9 @@ def require_room_for_weights(config: TrainConfig, layout: Layout, demand: Demand
 def _shortage(config: TrainConfig, layout: Layout, demand: Demand, free: int | None) -> MemoryError:
     streaming = "data_location='host' (profiles then take next to nothing), " if demand.profiles else ""
     return MemoryError(
-        f"Training {described(config.network)} on {len(layout.devices)} {layout.platform} device(s) needs about {demand} "
-        f"of each, and activations of {config.batch_size} profiles; {gigabytes(free)} is free. Use more `devices`, "
-        f"{streaming}smaller `hidden_layer_sizes` or a smaller `batch_size`."
+        f"Training {described(config.network)} on {len(layout.devices)} {layout.platform} device(s) needs about "
+        f"{demand} of each, and activations of {config.batch_size} profiles; {gigabytes(free)} is free. Use more "
+        f"`devices`, {streaming}smaller `hidden_layer_sizes` or a smaller `batch_size`."
     )
 
 
