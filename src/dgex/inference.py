@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -105,15 +106,10 @@ def predict_to_file(
     """
     check_is_fitted(model)
     destination = Path(destination)
-    if isinstance(source, ExpressionFile):
-        _require_another_file(source.path, destination)
-        plan = _plan(model, source, landmark_names, target_names, missing)
+    with nullcontext(source) if isinstance(source, ExpressionFile) else open_expression(source) as file:
+        _require_another_file(file.path, destination)
+        plan = _plan(model, file, landmark_names, target_names, missing)
         _run(plan, destination, compression, resume, verbose)
-    else:
-        _require_another_file(Path(source), destination)
-        with open_expression(source) as file:
-            plan = _plan(model, file, landmark_names, target_names, missing)
-            _run(plan, destination, compression, resume, verbose)
     return destination
 
 
@@ -245,7 +241,7 @@ def _predicted(model: Any, X: np.ndarray) -> Any:
 
 
 def _require_another_file(source: Path, destination: Path) -> None:
-    if destination.exists() and source.exists() and destination.samefile(source):
+    if destination.exists() and destination.samefile(source):
         raise ValueError(f"Got {destination} as source and destination, but expected two files.")
 
 

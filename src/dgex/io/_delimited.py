@@ -14,7 +14,7 @@ import numpy as np
 from dgex._validation import listed
 from dgex.io._destination import ExpressionWriter
 from dgex.io._source import ExpressionFile, ExpressionFileError
-from dgex.io._text import MISSING, TextTable, next_line, open_lines, split, text_of, typed
+from dgex.io._text import TextTable, next_line, number_of, open_lines, split, text_of, typed
 
 DELIMITERS = "\t,;"
 
@@ -72,9 +72,6 @@ class DelimitedFile(ExpressionFile):
     def __init__(self, path: Path, rows: str, metadata: Sequence[str]):
         names, sample, n_header_lines, delimiter = read_head(path)
         values = value_fields(path, names, sample, metadata)
-        others = [name for index, name in enumerate(names) if index not in set(values.tolist())]
-        if len(set(others)) < len(others):
-            raise ExpressionFileError(f"{path}: got columns of metadata with the same name, but expected each once.")
         self._table = TextTable(path, n_header_lines, names, values, delimiter, quoted=True)
         if not self._table.ids:
             raise ExpressionFileError(f"{path}: got a header and no rows, but expected at least one.")
@@ -174,29 +171,24 @@ def value_fields(
 
 def is_number(text: str) -> bool:
     """Whether a field is a number or missing."""
-    text = text.strip()
-    if text.lower() in MISSING:
-        return True
     try:
-        float(text)
+        number_of(text)
     except ValueError:
         return False
-    return "_" not in text
+    return True
 
 
 def rows_are_genes(path: Path, rows: str, corner: str, row_ids: Sequence[str], column_ids: Sequence[str]) -> bool:
     """What the rows are: as told, or by what the identifiers look like, or by what the first column is called."""
     if rows != "auto":
         return rows == "genes"
-    signs = {
-        "genes": (share(GENES, row_ids) + share(PROFILES, column_ids), CALLED_GENES.search(corner)),
-        "profiles": (share(PROFILES, row_ids) + share(GENES, column_ids), CALLED_PROFILES.search(corner)),
-    }
-    (of_genes, called_genes), (of_profiles, called_profiles) = signs["genes"], signs["profiles"]
+    of_genes = share(GENES, row_ids) + share(PROFILES, column_ids)
+    of_profiles = share(PROFILES, row_ids) + share(GENES, column_ids)
     if max(of_genes, of_profiles) >= 0.5 and of_genes != of_profiles:
         return of_genes > of_profiles
-    if bool(called_genes) != bool(called_profiles):
-        return bool(called_genes)
+    called_genes, called_profiles = (bool(called.search(corner)) for called in (CALLED_GENES, CALLED_PROFILES))
+    if called_genes != called_profiles:
+        return called_genes
     raise ExpressionFileError(
         f"{path}: cannot tell whether its rows ({listed(row_ids[:3])}) are genes or profiles, nor its columns "
         f"({listed(column_ids[:3])}). Pass rows='genes' or rows='profiles'."

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dgex.io._source import LARGEST_EXPANSION, ExpressionFile, ExpressionFileError
-from dgex.io._text import TextTable, next_line, open_lines, split, text_of, typed
+from dgex.io._text import TextTable, fitted, next_line, open_lines, split, text_of, typed
 
 # How the formats of the Connectivity Map write that there is no value.
 NULL = "-666"
@@ -60,17 +60,14 @@ def read_header(path: Path) -> tuple[str, tuple[int, int, int, int], list[str], 
         of_profiles = [
             fields_of(next_line(file, path), path, 4 + index, len(names)) for index in range(n_profile_columns)
         ]
-    repeated = len(set(names[1 : 1 + n_gene_columns])) < n_gene_columns
-    if repeated or len({fields[0] for fields in of_profiles}) < n_profile_columns:
-        raise ExpressionFileError(f"{path}: got metadata columns of the same name, but expected each once.")
+    if len({fields[0] for fields in of_profiles}) < n_profile_columns:
+        raise ExpressionFileError(f"{path}: got lines of metadata with the same name, but expected each once.")
     return version, (n_genes, n_profiles, n_gene_columns, n_profile_columns), names, of_profiles
 
 
 def fields_of(line: bytes, path: Path, number: int, n_fields: int) -> list[str]:
     """The fields of a line of the header; an error if there are not as many as expected."""
-    fields = split(text_of(line), "\t", quoted=False)
-    while len(fields) > n_fields and not fields[-1]:
-        fields.pop()
+    fields = fitted(split(text_of(line), "\t", quoted=False), n_fields)
     if len(fields) != n_fields:
         raise ExpressionFileError(
             f"{path}, line {number}: got {len(fields)} fields, but expected {n_fields} by the sizes in line 2."

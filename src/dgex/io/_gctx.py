@@ -32,10 +32,11 @@ class GCTXFile(ExpressionFile):
     """A GCTX file. Only the chunks that hold what is asked for are read."""
 
     format = "GCTX"
+    signs_of_damage = SIGNS_OF_DAMAGE
 
     def __init__(self, path: Path):
         h5py = hdf5(path)
-        with damage_explained(path, *SIGNS_OF_DAMAGE):
+        with damage_explained(path, *self.signs_of_damage):
             self._file = h5py.File(path, "r")
             try:
                 self._open(path)
@@ -69,7 +70,7 @@ class GCTXFile(ExpressionFile):
 
     def _metadata(self, group: str, size: int) -> Columns:
         def load(name: str) -> np.ndarray:
-            with damage_explained(self.path, *SIGNS_OF_DAMAGE):
+            with damage_explained(self.path, *self.signs_of_damage):
                 return metadata_column(self.path, self._file[f"{group}/{name}"])
 
         loaders: dict[str, Callable[[], np.ndarray]] = {}
@@ -84,8 +85,7 @@ class GCTXFile(ExpressionFile):
         return Columns(loaders)
 
     def _read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        with damage_explained(self.path, *SIGNS_OF_DAMAGE):
-            return selected(self._matrix, rows, columns, self.dtype)
+        return selected(self._matrix, rows, columns, self.dtype)
 
     def close(self) -> None:
         """Close the file."""

@@ -27,6 +27,7 @@ class H5ADFile(ExpressionFile):
     """An h5ad file: observations are profiles, variables are genes."""
 
     format = "h5ad"
+    signs_of_damage = SIGNS_OF_DAMAGE
 
     def __init__(self, path: Path, layer: str | None):
         h5py = hdf5(path)
@@ -59,10 +60,9 @@ class H5ADFile(ExpressionFile):
                 raise
 
     def _read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        with damage_explained(self.path, *SIGNS_OF_DAMAGE):
-            if isinstance(self._matrix, SparseMatrix):
-                return self._matrix.selected(rows, columns, self.dtype)
-            return selected(self._matrix, rows, columns, self.dtype)
+        if isinstance(self._matrix, SparseMatrix):
+            return self._matrix.selected(rows, columns, self.dtype)
+        return selected(self._matrix, rows, columns, self.dtype)
 
     def close(self) -> None:
         """Close the file."""

@@ -20,9 +20,10 @@ class NpzFile(ExpressionFile):
     """An archive with the arrays "X" (profiles x genes), names of both, and metadata of either as further arrays."""
 
     format = "npz"
+    signs_of_damage = ValueError, KeyError
 
     def __init__(self, path: Path):
-        with damage_explained(path, ValueError, KeyError, OSError):
+        with damage_explained(path, *self.signs_of_damage):
             shapes = array_shapes(path)
             profiles, genes = (name_array(path, shapes, names) for names in (PROFILE_NAMES, GENE_NAMES))
             shape, dtype = shapes.get(EXPRESSION, ((), np.dtype(np.uint8)))
@@ -57,7 +58,7 @@ class NpzFile(ExpressionFile):
 
     def _read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         if self._X is None:  # the archive is compressed as a whole; it is read once
-            with damage_explained(self.path, ValueError), np.load(self.path, allow_pickle=False) as arrays:
+            with np.load(self.path, allow_pickle=False) as arrays:
                 self._X = arrays[EXPRESSION]
         return self._X[np.ix_(rows, columns)].astype(self.dtype, copy=False)
 

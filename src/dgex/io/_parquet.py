@@ -23,18 +23,16 @@ DESCRIPTION = b"dgex"
 # Bytes of the rows that are written together.
 GROUP_BYTES = 2**27
 
-# What pyarrow raises about files that are broken.
-SIGNS_OF_DAMAGE = (ValueError, KeyError, MemoryError, RuntimeError)
-
 
 class ParquetFile(ExpressionFile):
     """A Parquet file: a column of ids (the index of a data frame, or the first of text), metadata, and expression."""
 
     format = "Parquet"
+    signs_of_damage = ValueError, KeyError, MemoryError, RuntimeError
 
     def __init__(self, path: Path, rows: str, metadata: Sequence[str]):
         pa, parquet = arrow(path)
-        with damage_explained(path, *SIGNS_OF_DAMAGE):
+        with damage_explained(path, *self.signs_of_damage):
             self._file = parquet.ParquetFile(path)
             schema = self._file.schema_arrow
             numeric = {
@@ -44,11 +42,11 @@ class ParquetFile(ExpressionFile):
             }
             index = id_column(path, schema, numeric)
             known = json.loads((schema.metadata or {}).get(DESCRIPTION, b"{}"))
-            metadata = [*metadata, *known.get("profile_metadata", ())]
-            self._values = [name for name in schema.names if name in numeric and name != index and name not in metadata]
+            values = numeric - {index, *metadata, *known.get("profile_metadata", ())}
+            self._values = [name for name in schema.names if name in values]
             if not self._values or self._file.metadata.num_rows == 0:
                 raise ExpressionFileError(f"{path}: got no column of numbers or no rows, but expected expression.")
-            others = [name for name in schema.names if name not in {index, *self._values}]
+            others = [name for name in schema.names if name != index and name not in values]
             described = self._file.read(columns=[index, *others])
             ids = described.column(index).to_pylist()
             self._rows_are_genes = rows_are_genes(
@@ -72,13 +70,12 @@ class ParquetFile(ExpressionFile):
         result = np.empty((len(lines), len(columns)), dtype=self.dtype)
         names = [self._values[column] for column in columns]
         group_of = np.searchsorted(self._starts, lines, side="right") - 1
-        with damage_explained(self.path, *SIGNS_OF_DAMAGE):
-            for group in np.unique(group_of):
-                chosen = group_of == group
-                table = self._file.read_row_group(int(group), columns=sorted(set(names)))
-                for place, name in enumerate(names):
-                    values = table.column(name).to_numpy()
-                    result[chosen, place] = values[lines[chosen] - self._starts[group]]
+        for group in np.unique(group_of):
+            chosen = group_of == group
+            table = self._file.read_row_group(int(group), columns=sorted(set(names)))
+            for place, name in enumerate(names):
+                values = table.column(name).to_numpy()
+                result[chosen, place] = values[lines[chosen] - self._starts[group]]
         return result
 
     def close(self) -> None:

@@ -80,6 +80,7 @@ class ExpressionFile(ABC):
     """
 
     format: str
+    signs_of_damage: tuple[type[Exception], ...] = ()  # what the format's library raises besides, reading a broken file
 
     def __init__(
         self,
@@ -148,7 +149,7 @@ class ExpressionFile(ABC):
             yield rows, self._read_positions(np.arange(rows.start, rows.stop), columns)
 
     def _read_positions(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        with damage_explained(self.path):
+        with damage_explained(self.path, *self.signs_of_damage):
             return self._read(rows, columns)
 
     @abstractmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedIOBase
@@ -65,6 +65,23 @@ def split(text: str, delimiter: str, *, quoted: bool) -> list[str]:
     return text.split(delimiter)
 
 
+def fitted(fields: list[str], n_fields: int) -> list[str]:
+    """Fields without the empty ones that spreadsheets fill lines up with."""
+    while len(fields) > n_fields and not fields[-1]:
+        fields.pop()
+    return fields
+
+
+def number_of(text: str) -> float:
+    """The number that a field holds, NaN if it is missing; ValueError for anything else."""
+    text = text.strip()
+    if text.lower() in MISSING:
+        return float("nan")
+    if "_" in text:
+        raise ValueError(f"Got {text!r}, which Python takes for a number, but nothing else does.")
+    return float(text)
+
+
 @dataclass
 class TextTable:
     """Where the numbers of a table in text are.
@@ -98,6 +115,10 @@ class TextTable:
     def __post_init__(self) -> None:
         others = np.setdiff1d(np.arange(1, len(self.names)), self.value_fields)
         self.metadata = {self.names[index]: [] for index in others}
+        if len(self.metadata) < len(others):
+            raise ExpressionFileError(
+                f"{self.path}: got columns of metadata with the same name, but expected each once."
+            )
         for number, start, line in self._lines():
             fields = self._fields(number, line)
             self.ids.append(fields[0].strip())
@@ -112,8 +133,7 @@ class TextTable:
         result = np.empty((len(wanted), len(fields)), dtype=dtype)
         done = 0
         for batch in self._batches(wanted):
-            texts = [text for _, text in batch]
-            result[done : done + len(batch)] = self._numbers(batch, texts, fields, dtype)
+            result[done : done + len(batch)] = self._numbers(batch, fields, dtype)
             done += len(batch)
         if done < len(wanted):
             raise ExpressionFileError(f"{self.path} has changed since it was opened: lines are missing. Open it again.")
@@ -131,9 +151,7 @@ class TextTable:
                 start += len(line)
 
     def _fields(self, number: int, line: bytes) -> list[str]:
-        fields = split(text_of(line), self.delimiter, quoted=self.quoted)
-        while len(fields) > len(self.names) and not fields[-1]:
-            fields.pop()  # spreadsheets fill lines up
+        fields = fitted(split(text_of(line), self.delimiter, quoted=self.quoted), len(self.names))
         if len(fields) != len(self.names):
             raise ExpressionFileError(
                 f"{self.path}, line {number}: got {len(fields)} fields, but expected {len(self.names)}, as its header "
@@ -154,26 +172,25 @@ class TextTable:
         if batch:
             yield batch
 
-    def _chosen_lines(self, wanted: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    def _chosen_lines(self, wanted: np.ndarray) -> Iterator[tuple[int, bytes]]:
         with open_lines(self.path) as file:
-            if isinstance(file, gzip.GzipFile):
-                chosen = set(wanted)
-                last = max(chosen, default=-1)
-                for position, (_, _, line) in enumerate(self._lines()):
-                    if position in chosen:
-                        yield position, line
-                    if position >= last:
-                        return
-            else:
+            if not isinstance(file, gzip.GzipFile):
                 for position in wanted:
                     file.seek(self._starts[position])
                     yield position, next_line(file, self.path)
+                return
+        chosen = set(wanted)
+        last = max(chosen, default=-1)
+        for position, (_, _, line) in enumerate(self._lines()):
+            if position in chosen:
+                yield position, line
+            if position >= last:
+                return
 
-    def _numbers(
-        self, batch: list[tuple[int, str]], texts: list[str], fields: np.ndarray, dtype: np.dtype[Any]
-    ) -> np.ndarray:
+    def _numbers(self, batch: list[tuple[int, str]], fields: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         if len(fields) == 0:
             return np.empty((len(batch), 0), dtype=dtype)
+        texts = [text for _, text in batch]
         quote = '"' if self.quoted else None
         try:
             numbers: np.ndarray = np.loadtxt(
@@ -184,26 +201,19 @@ class TextTable:
         else:
             if numbers.shape == (len(batch), len(fields)):
                 return numbers
-        return np.array(
-            [
-                [self._number(row, f, split(text, self.delimiter, quoted=self.quoted)) for f in fields]
-                for row, text in batch
-            ],
-            dtype=dtype,
-        )
+        return np.array([self._line_numbers(position, text, fields) for position, text in batch], dtype=dtype)
 
-    def _number(self, position: int, index: int, fields: list[str]) -> float:
-        text = fields[index].strip() if index < len(fields) else ""
-        if text.lower() in MISSING:
-            return float("nan")
+    def _line_numbers(self, position: int, text: str, fields: np.ndarray) -> list[float]:
+        parts = split(text, self.delimiter, quoted=self.quoted)
+        return [self._number(position, index, parts[index] if index < len(parts) else "") for index in fields]
+
+    def _number(self, position: int, index: int, text: str) -> float:
         try:
-            if "_" in text:
-                raise ValueError
-            return float(text)
+            return number_of(text)
         except ValueError:
             raise ExpressionFileError(
-                f"{self.path}: got {text[:50]!r} in row {self.ids[position]!r}, column {self.names[index]!r}, but "
-                "expected a number. Correct it, or leave it empty if it is missing."
+                f"{self.path}: got {text.strip()[:50]!r} in row {self.ids[position]!r}, column {self.names[index]!r}, "
+                "but expected a number. Correct it, or leave it empty if it is missing."
             ) from None
 
 
