@@ -535,6 +535,53 @@ def test_a_full_disk_leaves_the_old_file(expression, ending, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("ending", [".gctx", ".h5ad"])
+def test_what_a_part_takes_already_need_not_be_free(expression, ending, tmp_path, monkeypatch):
+    X, described = expression
+    path = tmp_path / f"expression{ending}"
+    needed = _destination.OVERHEAD_BYTES + X.nbytes
+
+    def write(profiles, error=None):
+        with create_expression(path, **described, resume=True) as writer:
+            writer.write(profiles)
+            if error:
+                raise error
+
+    with pytest.raises(KeyError, match="trouble"):
+        write(X[:60], KeyError("trouble"))
+    assert _destination.bytes_on_disk(tmp_path / f".{path.name}.part") >= X[:60].nbytes
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=needed - X[:60].nbytes))
+    write(X[60:])
+    np.testing.assert_array_equal(open_expression(path).read(), X)
+
+
+def test_a_part_that_is_begun_anew_forgets_how_far_the_last_was(expression, tmp_path):
+    X, described = expression
+    path = tmp_path / "expression.gctx"
+    for resume, profiles in ((True, X[:60]), (False, X[:10])):
+        writer = create_expression(path, **described, resume=resume)
+        writer.__enter__()  # and never left: killed
+        writer.write(profiles)
+        writer._file.close()
+    with create_expression(path, **described, resume=True) as writer:
+        assert writer.n_written == 0
+        writer.write(X)
+    np.testing.assert_array_equal(open_expression(path).read(), X)
+
+
+def test_a_line_with_missing_values_is_split_once(tmp_path, monkeypatch):
+    names = [f"GSM{number}" for number in range(500)]
+    path = tmp_path / "table.tsv"
+    path.write_text("\t".join(["gene", *names]) + "\nA" + "\t1" * 499 + "\tNA\n")
+    with open_expression(path) as file:
+        splits, original = [], _text.split
+        monkeypatch.setattr(
+            _text, "split", lambda *arguments, **named: splits.append(1) or original(*arguments, **named)
+        )
+        assert np.isnan(file.read()).sum() == 1
+    assert len(splits) == 1
+
+
 def test_what_cannot_be_written_is_said(expression, tmp_path):
     X, described = expression
     with pytest.raises(ValueError, match=r"expected one that ends in \.gctx"):

@@ -94,7 +94,8 @@ class ExpressionWriter(ABC):
         self.n_written += len(X)
 
     def __enter__(self) -> Self:
-        require_space(self.path, 0 if self.compression else 4 * len(self.profile_ids) * len(self.gene_ids))
+        needed = 0 if self.compression else 4 * len(self.profile_ids) * len(self.gene_ids)
+        require_space(self.path, max(0, needed - bytes_on_disk(self.part)))  # a part there is gone on with, or replaced
         try:
             self._open()
         except BaseException as error:
@@ -159,6 +160,14 @@ def metadata_columns(metadata: Mapping[str, Any], size: int, what: str) -> dict[
             )
         columns[name] = column
     return columns
+
+
+def bytes_on_disk(path: Path) -> int:
+    """What a file takes of the disk, without the holes in it."""
+    if not path.exists():
+        return 0
+    status = path.stat()
+    return 512 * status.st_blocks if hasattr(status, "st_blocks") else status.st_size
 
 
 def require_space(path: Path, n_bytes: int) -> None:

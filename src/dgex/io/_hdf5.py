@@ -148,6 +148,7 @@ class HDF5Writer(ExpressionWriter):
             self._matrix = self._file[self.matrix_name]
             self.n_written = int(self._note.read_text())
             return
+        self._note.unlink(missing_ok=True)  # of a part that is begun anew
         self._file = h5py.File(self.part, "w")
         shape = len(self.profile_ids), len(self.gene_ids)
         self._matrix = new_matrix(h5py, self._file, self.matrix_name, shape, self.compression)
