@@ -21,6 +21,7 @@ MODULES = sorted(FILES)
 # A module may import those of lower layers only.
 LAYERS = {
     "_frames": 0,
+    "_progress": 0,
     "_statistics": 0,
     "_table": 0,
     "_validation": 1,

@@ -16,7 +16,8 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dgex import DGEXRegressor, KNNGeneRegressor, inference
+from dgex import DGEXRegressor, KNNGeneRegressor, _progress, inference
+from dgex._progress import duration
 from dgex.inference import predict_to_file
 from dgex.io import open_expression, write_expression
 
@@ -275,7 +276,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
 def test_progress_is_a_line_on_a_terminal_and_lines_in_a_log(models, source, stream, tmp_path, monkeypatch):
     clock = iter(np.arange(0, 10_000, 40.0))
-    monkeypatch.setattr(inference.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(sys, "stderr", stream)
     predict_to_file(models["knn"], source, tmp_path / "y.gctx")
     said = stream.getvalue()
@@ -284,9 +285,9 @@ def test_progress_is_a_line_on_a_terminal_and_lines_in_a_log(models, source, str
     assert "left" in said
     assert said.endswith("\n")
     assert said.count("\n") == (1 if stream.isatty() else 10)
-    assert inference._duration(30) == "30 s"
-    assert inference._duration(600) == "10 min"
-    assert inference._duration(36000) == "10.0 h"
+    assert duration(30) == "30 s"
+    assert duration(600) == "10 min"
+    assert duration(36000) == "10.0 h"
 
 
 def test_inference_does_not_need_jax_by_itself():

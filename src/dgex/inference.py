@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from dgex._progress import Progress
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, create_expression, open_expression
 from dgex.preprocessing import find_genes
@@ -25,9 +24,6 @@ __all__ = ["predict_to_file"]
 
 # Bytes of the profiles that are written at a time; about eight times as many are in memory.
 CHUNK_BYTES = 2**27
-
-# Seconds between two lines of progress in a log, and between two updates on a terminal.
-LOG_SECONDS, TERMINAL_SECONDS = 30.0, 0.5
 
 ROLE = "role"
 
@@ -261,7 +257,7 @@ def _run(plan: _Plan, destination: Path, compression: int, resume: bool, verbose
         return
     with writer, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as scribe:
         _require_same_inference(plan, writer)
-        progress = _Progress(n_profiles, writer.n_written, sys.stderr if verbose else None)
+        progress = Progress(n_profiles, "profiles", done=writer.n_written, verbose=verbose)
         chunks = list(_chunks(writer.n_written, n_profiles, plan.chunk_size))
         coming = [reader.submit(plan.read, rows) for rows in chunks[:1]]
         written = scribe.submit(lambda: None)
@@ -304,47 +300,3 @@ def _require_same_inference(plan: _Plan, writer: Any) -> None:
             f"{writer.part} cannot be resumed: its last {rows.stop - rows.start} profiles are not those that this "
             "model infers from this source. Delete it to begin anew, or pass what it was begun with."
         )
-
-
-@dataclass
-class _Progress:
-    """Says how far the work is, how fast, and how long it will take."""
-
-    n_profiles: int
-    n_before: int
-    stream: TextIO | None
-    start: float = field(default_factory=lambda: time.monotonic())
-    shown: float = field(default_factory=lambda: time.monotonic())
-
-    def show(self, n_done: int) -> None:
-        """Say it if some time has passed."""
-        now = time.monotonic()
-        if self.stream is None or now - self.shown < (TERMINAL_SECONDS if self.stream.isatty() else LOG_SECONDS):
-            return
-        self.shown = now
-        rate = (n_done - self.n_before) / (now - self.start)
-        left = (self.n_profiles - n_done) / rate
-        self._print(
-            f"{n_done:,} of {self.n_profiles:,} profiles ({n_done / self.n_profiles:.0%}), {rate:,.0f} per second, "
-            f"{_duration(left)} left"
-        )
-
-    def end(self) -> None:
-        """Say how long it took."""
-        if self.stream is not None:
-            seconds = time.monotonic() - self.start
-            self._print(f"{self.n_profiles:,} profiles in {_duration(seconds)}")
-            if self.stream.isatty():
-                self.stream.write("\n")
-
-    def _print(self, text: str) -> None:
-        assert self.stream is not None
-        self.stream.write(f"\r\x1b[K{text}" if self.stream.isatty() else f"{text}\n")
-        self.stream.flush()
-
-
-def _duration(seconds: float) -> str:
-    """Seconds, minutes or hours, for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
