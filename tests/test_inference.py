@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dgex import DGEXRegressor, KNNGeneRegressor, _progress, inference
+from dgex import DGEXRegressor, KNNGeneRegressor, _plan, _progress
 from dgex._progress import duration
 from dgex.inference import predict_to_file
 from dgex.io import open_expression, write_expression
@@ -64,7 +66,7 @@ def source(frames, tmp_path):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """37 profiles at a time."""
-    monkeypatch.setattr(inference, "CHUNK_BYTES", 4 * 42 * 37)
+    monkeypatch.setattr(_plan, "CHUNK_BYTES", 4 * 42 * 37)
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -117,8 +119,8 @@ def test_missing_landmarks_are_an_error_or_the_means_of_training(models, frames,
     write_expression(path, values, profile_ids=list("abcd"), gene_ids=LANDMARKS[3:])
     with pytest.raises(ValueError, match=r"3 of 12 landmarks are not in .*: ENSG00000000000, ENSG00000000001, ENSG"):
         predict_to_file(models["network"], path, tmp_path / "y.gctx")
-    with pytest.raises(ValueError, match="Pipeline does not know the means"):
-        predict_to_file(models["pipeline"], path, tmp_path / "y.gctx", missing="mean")
+    with pytest.raises(ValueError, match=r"KNNGeneRegressor does not know the means .* missing='nan'"):
+        predict_to_file(models["knn"], path, tmp_path / "y.gctx", missing="mean")
     with pytest.raises(ValueError, match="Got missing='zero'"):
         predict_to_file(models["network"], path, tmp_path / "y.gctx", missing="zero")
     model = models["network"]
@@ -129,6 +131,32 @@ def test_missing_landmarks_are_an_error_or_the_means_of_training(models, frames,
         np.testing.assert_allclose(file.read(genes=LANDMARKS), filled, rtol=1e-6)
         expected = model.predict(pd.DataFrame(filled, columns=LANDMARKS))
         np.testing.assert_allclose(file.read(genes=TARGETS), expected, rtol=1e-5)
+
+
+def test_pipelines_that_standardize_know_the_means_and_those_that_impute_get_nan(frames, tmp_path):
+    X, y = frames
+    values = X.to_numpy()[:4].copy()
+    values[2, 1] = np.nan
+    write_expression(tmp_path / "x.gctx", values, profile_ids=list("abcd"), gene_ids=LANDMARKS)
+    filled = X[:4].copy()
+    filled.iloc[2, 1] = X.iloc[:, 1].mean()
+    for first, missing in ((StandardScaler(), "mean"), (SimpleImputer().set_output(transform="pandas"), "nan")):
+        model = make_pipeline(first, KNNGeneRegressor()).fit(X, y)
+        path = predict_to_file(
+            model, tmp_path / "x.gctx", tmp_path / "y.gctx", missing=missing, resume=True, verbose=False
+        )
+        predict_to_file(model, tmp_path / "x.gctx", path, missing=missing, resume=True, verbose=False)  # finished
+        with open_expression(path) as file:
+            np.testing.assert_allclose(file.read(genes=TARGETS), model.predict(filled), rtol=1e-5)
+            assert np.isnan(file.read("c", LANDMARKS[1])) == (missing == "nan")
+        path.unlink()
+
+
+def test_the_best_model_of_a_search_is_used(frames, source, tmp_path):
+    X, y = frames
+    search = GridSearchCV(KNNGeneRegressor(), {"n_neighbors": [1, 3]}, cv=2).fit(X, y)
+    path = predict_to_file(search, source, tmp_path / "y.gctx", verbose=False)
+    np.testing.assert_array_equal(open_expression(path).read(genes=TARGETS), search.predict(X))
 
 
 def test_a_missing_value_is_named(models, frames, tmp_path):
@@ -234,8 +262,8 @@ def test_only_what_was_begun_is_resumed(models, frames, source, tmp_path):
 
 SLOW = """
 import sys, time, joblib
-from dgex import inference
-inference.CHUNK_BYTES = 4 * 42 * 37
+from dgex import _plan, inference
+_plan.CHUNK_BYTES = 4 * 42 * 37
 model = joblib.load(sys.argv[1])
 predict = type(model).predict
 def slow(self, X):

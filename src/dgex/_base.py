@@ -9,6 +9,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
+from dgex._frames import frame_values
 
 
 class GeneRegressorMixin(RegressorMixin):
@@ -33,7 +34,7 @@ class GeneRegressorMixin(RegressorMixin):
         """
         check_is_fitted(self)
         _validation.validated_targets(self, y, "y", reset=False)
-        return float(super().score(X, y, sample_weight))
+        return float(super().score(X, frame_values(y), sample_weight))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -1,4 +1,4 @@
-"""DataFrames of pandas and polars: their column names and their values."""
+"""DataFrames of pandas and polars, and AnnData: the names of their genes and their values."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import numpy as np
 
 
 def column_names(data: Any) -> np.ndarray | None:
-    """The names of a DataFrame's columns, None for anything else (or for columns that are only numbered)."""
-    names = getattr(data, "columns", None)
+    """The names of a DataFrame's columns or an AnnData's variables.
+
+    None for anything else, and for columns that are only numbered.
+    """
+    names = data.var_names if is_anndata(data) else getattr(data, "columns", None)
     if names is None or not any(isinstance(name, str) for name in names):
         return None
     other = [name for name in names if not isinstance(name, str)]
@@ -22,10 +25,12 @@ def column_names(data: Any) -> np.ndarray | None:
 
 
 def frame_values(data: Any) -> Any:
-    """The values of a DataFrame or Series as an array, with missing ones as NaN and float32 kept; or `data` itself.
+    """The values of a frame, series or AnnData as an array, missing ones as NaN and float32 kept; or `data` itself.
 
     scikit-learn would make float64 of a frame of polars, or of nullable columns, whatever is in it.
     """
+    if is_anndata(data):
+        return dense(data.X)
     if hasattr(data, "get_columns") or hasattr(data, "is_null"):  # polars
         return data.to_numpy()
     types = getattr(data, "dtypes", None)
@@ -38,6 +43,29 @@ def frame_values(data: Any) -> Any:
         dtype = np.float32 if all(dtype == np.float32 for dtype in plain) else np.float64
         return data.to_numpy(dtype=dtype, na_value=np.nan)
     return data
+
+
+def is_anndata(data: Any) -> bool:
+    """Whether these are observations x variables of AnnData (or of what behaves like it)."""
+    return hasattr(data, "obs_names") and hasattr(data, "var_names")
+
+
+def as_frame(data: Any) -> Any:
+    """The expression (X) of an AnnData as a DataFrame that shares its memory if it can; anything else as it is."""
+    if not is_anndata(data):
+        return data
+    import pandas as pd  # comes with AnnData
+
+    return pd.DataFrame(dense(data.X), columns=list(data.var_names), copy=False)
+
+
+def dense(matrix: Any) -> np.ndarray:
+    """A matrix of AnnData, which may be sparse or on disk, as an array."""
+    if matrix is None:
+        raise ValueError("Got an AnnData without X. Pass the layer that holds expression: adata.to_df(layer=...).")
+    if hasattr(matrix, "to_memory"):  # sparse, on disk
+        matrix = matrix.to_memory()
+    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
 
 
 def text_columns(data: Any) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, validate_data
 
-from dgex._frames import column_names, frame_values, holds_dates, text_columns
+from dgex._frames import as_frame, column_names, frame_values, holds_dates, text_columns
 
 # Names or genes that a message lists before it goes on to count.
 N_LISTED = 5
@@ -106,6 +106,7 @@ def validated_profiles(
     allow_missing: bool = False,
 ) -> np.ndarray:
     """Profiles as a two-dimensional array; names, order and number of genes are recorded or checked."""
+    X = as_frame(X)
     if reset:
         require_unique(column_names(X), "gene")
     array = _numbers(
@@ -123,6 +124,7 @@ def validated_profiles(
 
 def validated_targets(estimator: Any, y: Any, name: str, *, reset: bool) -> np.ndarray:
     """Targets as a two-dimensional float array; their number, names and order are recorded or checked."""
+    y = as_frame(y)
     names = column_names(y)
     require_unique(names, "target gene")
     array = _numbers(y, name, estimator, ensure_2d=False)

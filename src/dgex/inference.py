@@ -1,36 +1,29 @@
-"""Infer the profiles of a file into another, in bounded memory: read, align genes, predict, write, all at once."""
+"""From landmarks to all genes: from file to file in bounded memory, or from AnnData to AnnData."""
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
 
+from dgex._plan import ROLE, ROLES, InferencePlan, inference_plan
 from dgex._progress import Progress
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, create_expression, open_expression
+from dgex.io._h5ad import data_frame
 from dgex.preprocessing import find_genes
 
-__all__ = ["predict_to_file"]
-
-# Bytes of the profiles that are written at a time; about eight times as many are in memory.
-CHUNK_BYTES = 2**27
-
-ROLE = "role"
+__all__ = ["predict_anndata", "predict_to_file"]
 
 
 def predict_to_file(
     model: Any,
-    source: str | os.PathLike[str] | ExpressionFile,
+    source: str | os.PathLike[str] | ExpressionFile | Any,
     destination: str | os.PathLike[str],
     *,
     landmark_names: Sequence[str] | np.ndarray | None = None,
@@ -50,16 +43,17 @@ def predict_to_file(
     ----------
     model : estimator or Pipeline
         A fitted regressor from landmarks to targets.
-    source : str, path-like or ExpressionFile
-        Profiles with the landmarks among their genes, in any order; a file as for :func:`dgex.io.open_expression`, or
-        one that is open.
+    source : str, path-like, AnnData or ExpressionFile
+        Profiles with the landmarks among their genes, in any order; a file or AnnData as for
+        :func:`dgex.io.open_expression`, or a file that is open.
     destination : str or path-like
         The file to write, as for :func:`dgex.io.create_expression`.
     landmark_names, target_names : sequence of str, default=None
         The genes of the model's input and output; None for the names it was fitted with.
-    missing : {"raise", "mean"}, default="raise"
+    missing : {"raise", "mean", "nan"}, default="raise"
         What to do about landmarks that the source does not have, and about missing values of those that it has: raise,
-        or take the mean of training. Genes are looked up by name, then without Ensembl versions.
+        take the mean of training, or leave NaN to a model that can do with it, such as a Pipeline that imputes. Genes
+        are looked up by name, then without Ensembl versions.
     compression : int, default=0
         As for :func:`dgex.io.create_expression`.
     resume : bool, default=False
@@ -100,148 +94,134 @@ def predict_to_file(
     ...     open_expression(path, rows="profiles")
     <delimited text file 'inferred.tsv': 50 profiles x 70 genes>
     """
-    check_is_fitted(model)
     destination = Path(destination)
     with nullcontext(source) if isinstance(source, ExpressionFile) else open_expression(source) as file:
         _require_another_file(file.path, destination)
-        plan = _plan(model, file, landmark_names, target_names, missing)
+        plan = inference_plan(model, file, landmark_names, target_names, missing)
         _run(plan, destination, compression, resume, verbose)
     return destination
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What to read, infer and write."""
-
-    model: Any
-    source: ExpressionFile
-    landmarks: np.ndarray  # names, in the order of the model
-    columns: np.ndarray  # of the landmarks in the source; -1 for those that are not there
-    fill: np.ndarray | None  # what missing values of landmarks are replaced by
-    targets: np.ndarray  # names of the targets to write
-    inferred: np.ndarray  # which of the model's targets these are
-
-    @property
-    def gene_ids(self) -> np.ndarray:
-        """The genes of the file to be."""
-        return np.concatenate([self.landmarks, self.targets])
-
-    @property
-    def gene_metadata(self) -> dict[str, np.ndarray]:
-        """What the source says of the landmarks, and which genes are inferred."""
-        metadata = {ROLE: np.repeat(["landmark", "target"], [len(self.landmarks), len(self.targets)]).astype(object)}
-        there = np.flatnonzero(self.columns >= 0)
-        for name, column in self.source.gene_metadata.items():
-            if name != ROLE:
-                taken = np.full(len(self.gene_ids), None if column.dtype.kind not in "iufb" else np.nan, dtype=object)
-                taken[there] = column[self.columns[there]]
-                metadata[name] = taken.astype(np.float64) if column.dtype.kind in "iufb" else taken
-        return metadata
-
-    @property
-    def chunk_size(self) -> int:
-        """Profiles at a time."""
-        return max(1, CHUNK_BYTES // (4 * len(self.gene_ids)))
-
-    def last_rows(self, stop: int) -> slice:
-        """The profiles of the last chunk before a position."""
-        return slice(max(0, stop - self.chunk_size), stop)
-
-    def read(self, rows: slice) -> np.ndarray:
-        """Measured landmarks of some profiles, in the model's order."""
-        there = self.columns >= 0
-        X = np.full((rows.stop - rows.start, len(self.landmarks)), np.nan, dtype=self.source.dtype)
-        X[:, there] = self.source.read(rows, self.columns[there])
-        absent = np.isnan(X)
-        if not absent.any():
-            return X
-        if self.fill is None:
-            profile, landmark = np.argwhere(absent)[0]
-            raise ValueError(
-                f"{int(absent.sum())} values of landmarks are missing in profiles {rows.start} to {rows.stop - 1} of "
-                f"{self.source.path}, the first in profile {self.source.profile_ids[rows.start + profile]!r}, gene "
-                f"{self.landmarks[landmark]!r}. Impute them, or pass missing='mean' for the means of training."
-            )
-        return np.where(absent, self.fill.astype(X.dtype), X)
-
-    def infer(self, X: np.ndarray) -> np.ndarray:
-        """Landmarks and targets of some profiles."""
-        y = np.asarray(_predicted(self.model, X)).reshape(len(X), -1)
-        profiles = np.empty((len(X), len(self.gene_ids)), dtype=np.float32)
-        profiles[:, : len(self.landmarks)] = X
-        profiles[:, len(self.landmarks) :] = y if len(self.inferred) == y.shape[1] else y[:, self.inferred]
-        return profiles
-
-
-def _plan(
+def predict_anndata(
     model: Any,
-    source: ExpressionFile,
-    landmark_names: Sequence[str] | np.ndarray | None,
-    target_names: Sequence[str] | np.ndarray | None,
-    missing: str,
-) -> _Plan:
-    """Check that the source has what the model needs."""
-    if missing not in ("raise", "mean"):
-        raise ValueError(f"Got missing={missing!r}, but expected 'raise' or 'mean'.")
-    last = model[-1] if isinstance(model, Pipeline) else model
-    known = getattr(model, "feature_names_in_", None), getattr(last, "target_names_", None)
-    landmarks = _names(landmark_names, known[0], "landmark_names", model.n_features_in_)
-    targets = _names(target_names, known[1], "target_names", getattr(last, "n_outputs_", None))
-    columns = find_genes(landmarks, source.gene_ids)
-    absent = landmarks[columns < 0]
-    fill = None
-    if missing == "mean":
-        fill = getattr(model, "landmark_mean_", None)
-        if fill is None:
-            raise ValueError(
-                f"Got missing='mean', but {type(model).__name__} does not know the means of its training profiles. "
-                "Impute in the source, and pass missing='raise'."
-            )
-    elif len(absent):
+    adata: Any,
+    *,
+    layer: str | None = None,
+    to_layer: str | None = None,
+    landmark_names: Sequence[str] | np.ndarray | None = None,
+    target_names: Sequence[str] | np.ndarray | None = None,
+    missing: str = "raise",
+    verbose: bool = False,
+) -> Any:
+    """Infer the targets of all observations of an AnnData: as a new AnnData, or as a layer.
+
+    Parameters
+    ----------
+    model : estimator or Pipeline
+        A fitted regressor from landmarks to targets.
+    adata : AnnData of shape (n_profiles, n_genes)
+        Profiles with the landmarks among their variables, in any order; dense, sparse or backed by a file.
+    layer : str, default=None
+        The layer with the expression of the landmarks; None for `X`.
+    to_layer : str, default=None
+        The layer of `adata` to write into; None for a new AnnData.
+    landmark_names, target_names : sequence of str, default=None
+        The genes of the model's input and output; None for the names it was fitted with.
+    missing : {"raise", "mean", "nan"}, default="raise"
+        As for :func:`predict_to_file`.
+    verbose : bool, default=False
+        Whether to show progress on standard error.
+
+    Returns
+    -------
+    inferred : AnnData
+        Without `to_layer` a new AnnData of float32 with the landmarks, as measured, before the targets; `obs`, `obsm`,
+        `obsp` and `uns` are those of `adata`, and `var` has what it says of the landmarks. With `to_layer` it is
+        `adata`: the layer holds those of its variables that are landmarks, as measured, or targets, as inferred, and
+        NaN for others. Either way ``var["role"]`` tells "landmark" from "target".
+
+    Raises
+    ------
+    ValueError
+        If landmarks or values are missing, names are unknown, or the layer cannot be written.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> from dgex import KNNGeneRegressor
+    >>> from dgex.datasets import make_expression_profiles
+    >>> from dgex.inference import predict_anndata
+    >>> data = make_expression_profiles(200, n_landmarks=20, n_targets=50, random_state=0)
+    >>> landmarks, targets = AnnData(data.X), AnnData(data.y)
+    >>> landmarks.var_names, targets.var_names = data.landmark_names, data.target_names
+    >>> model = KNNGeneRegressor().fit(landmarks[:150], targets[:150])
+    >>> inferred = predict_anndata(model, landmarks[150:])
+    >>> inferred.shape, inferred.var["role"].value_counts().to_dict()
+    ((50, 70), {'target': 50, 'landmark': 20})
+    """
+    plan = inference_plan(model, open_expression(adata, layer=layer), landmark_names, target_names, missing)
+    if to_layer is None:
+        return _as_anndata(adata, plan, verbose)
+    columns = _columns_of_layer(adata, plan)
+    values = np.full(adata.shape, np.nan, dtype=np.float32)
+    there = columns >= 0
+    for rows, profiles in _inferred(plan, verbose):
+        values[rows, columns[there]] = profiles[:, there]
+    role = np.full(adata.n_vars, None, dtype=object)
+    role[columns[there]] = plan.gene_metadata[ROLE][there]
+    adata.layers[to_layer] = values
+    adata.var[ROLE] = data_frame(adata.var_names, {ROLE: role})[ROLE].array
+    return adata
+
+
+def _as_anndata(adata: Any, plan: InferencePlan, verbose: bool) -> Any:
+    """A new AnnData of landmarks and targets with all that is known of the observations."""
+    from anndata import AnnData
+
+    X = np.empty((adata.n_obs, len(plan.gene_ids)), dtype=np.float32)
+    for rows, profiles in _inferred(plan, verbose):
+        X[rows] = profiles
+    about = {name: dict(getattr(adata, name)) for name in ("obsm", "obsp", "uns")}
+    return AnnData(X, obs=adata.obs.copy(), var=data_frame(plan.gene_ids, plan.gene_metadata), **about)
+
+
+def _columns_of_layer(adata: Any, plan: InferencePlan) -> np.ndarray:
+    """Where landmarks and targets are among the variables, -1 for those that are not; or why that does not work."""
+    if adata.is_view:
+        raise ValueError("Got a view of an AnnData, which cannot hold a layer of its own. Pass a copy: adata.copy().")
+    if ROLE in adata.var and not set(adata.var[ROLE].dropna()) <= set(ROLES):
+        raise ValueError(f"adata.var has a column {ROLE!r} of other content, which would be lost. Rename it.")
+    columns = np.concatenate([plan.columns, find_genes(plan.targets, plan.source.gene_ids)])
+    absent = plan.targets[columns[len(plan.landmarks) :] < 0]
+    if len(absent) == len(plan.targets):
         raise ValueError(
-            f"{len(absent)} of {len(landmarks)} landmarks are not in {source.path}: {listed(absent)}. Its genes "
-            f"are called {listed(source.gene_ids[:3])}. Pass missing='mean' for their means of training, which costs "
-            "accuracy."
+            f"None of the {len(absent)} targets ({listed(absent)}) are among the variables of the AnnData, so a layer "
+            "cannot hold them. Leave out to_layer for a new AnnData."
         )
-    if len(absent) == len(landmarks):
-        raise ValueError(f"None of the {len(landmarks)} landmarks ({listed(landmarks)}) are in {source.path}.")
-    inferred = np.flatnonzero(~np.isin(targets, landmarks))
-    if len(inferred) < len(targets):
-        warn_user(f"{len(targets) - len(inferred)} of {len(targets)} targets are landmarks, too: written as measured.")
-    return _Plan(model, source, landmarks, columns, fill, targets[inferred], inferred)
+    if len(absent):
+        warn_user(
+            f"{len(absent)} of {len(plan.targets)} targets are not among the variables of the AnnData and left out: "
+            f"{listed(absent)}. Leave out to_layer for a new AnnData with all of them."
+        )
+    return columns
 
 
-def _names(given: Any, known: np.ndarray | None, what: str, size: int | None) -> np.ndarray:
-    """Names as given or as the model knows them."""
-    names = known if given is None else given
-    if names is None:
-        raise ValueError(f"The model was fitted without names of genes. Pass {what}=..., in the order of training.")
-    array = np.asarray(names, dtype=object)
-    if size is not None and len(array) != size:
-        raise ValueError(f"Got {len(array)} {what}, but expected {size}, as the model has.")
-    return array
-
-
-def _predicted(model: Any, X: np.ndarray) -> Any:
-    """Predictions, with names where the model was fitted with names."""
-    if hasattr(model, "feature_names_in_"):
-        try:
-            import pandas as pd
-        except ImportError:
-            pass
-        else:
-            return model.predict(pd.DataFrame(X, columns=model.feature_names_in_, copy=False))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        return model.predict(X)
+def _inferred(plan: InferencePlan, verbose: bool) -> Iterator[tuple[slice, np.ndarray]]:
+    """All landmarks and targets, some profiles at a time."""
+    n_profiles = len(plan.source.profile_ids)
+    progress = Progress(n_profiles, "profiles", verbose=verbose)
+    for rows in plan.chunks(0):
+        yield rows, plan.infer(plan.read(rows))
+        progress.show(rows.stop)
+    progress.end()
 
 
 def _require_another_file(source: Path, destination: Path) -> None:
-    if destination.exists() and destination.samefile(source):
+    if destination.exists() and source.exists() and destination.samefile(source):
         raise ValueError(f"Got {destination} as source and destination, but expected two files.")
 
 
-def _run(plan: _Plan, destination: Path, compression: int, resume: bool, verbose: bool) -> None:
+def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool, verbose: bool) -> None:
     """Read ahead, infer, and write behind."""
     source, n_profiles = plan.source, len(plan.source.profile_ids)
     writer = create_expression(
@@ -258,7 +238,7 @@ def _run(plan: _Plan, destination: Path, compression: int, resume: bool, verbose
     with writer, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as scribe:
         _require_same_inference(plan, writer)
         progress = Progress(n_profiles, "profiles", done=writer.n_written, verbose=verbose)
-        chunks = list(_chunks(writer.n_written, n_profiles, plan.chunk_size))
+        chunks = list(plan.chunks(writer.n_written))
         coming = [reader.submit(plan.read, rows) for rows in chunks[:1]]
         written = scribe.submit(lambda: None)
         for number, rows in enumerate(chunks):
@@ -273,12 +253,7 @@ def _run(plan: _Plan, destination: Path, compression: int, resume: bool, verbose
         progress.end()
 
 
-def _chunks(start: int, stop: int, size: int) -> Iterator[slice]:
-    for first in range(start, stop, size):
-        yield slice(first, min(first + size, stop))
-
-
-def _is_finished(plan: _Plan, destination: Path) -> bool:
+def _is_finished(plan: InferencePlan, destination: Path) -> bool:
     """Whether the destination is what an earlier call has made of the same model and source, as its end tells."""
     if not destination.exists():
         return False
@@ -286,16 +261,16 @@ def _is_finished(plan: _Plan, destination: Path) -> bool:
         ids = (file.profile_ids, plan.source.profile_ids), (file.gene_ids, plan.gene_ids)
         rows = plan.last_rows(len(file.profile_ids))
         return all(np.array_equal(*pair) for pair in ids) and np.array_equal(
-            plan.infer(plan.read(rows)), file.read(rows)
+            plan.infer(plan.read(rows)), file.read(rows), equal_nan=True
         )
 
 
-def _require_same_inference(plan: _Plan, writer: Any) -> None:
+def _require_same_inference(plan: InferencePlan, writer: Any) -> None:
     """Raise if what is to be resumed holds other values than this model infers from this source."""
     if writer.n_written == 0:
         return
     rows = plan.last_rows(writer.n_written)
-    if not np.array_equal(plan.infer(plan.read(rows)), writer.read_back(rows.start, rows.stop)):
+    if not np.array_equal(plan.infer(plan.read(rows)), writer.read_back(rows.start, rows.stop), equal_nan=True):
         raise ValueError(
             f"{writer.part} cannot be resumed: its last {rows.stop - rows.start} profiles are not those that this "
             "model infers from this source. Delete it to begin anew, or pass what it was begun with."

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from dgex._frames import is_anndata
+from dgex.io._anndata import AnnDataExpression
 from dgex.io._delimited import DelimitedFile
 from dgex.io._gct import GCTFile
 from dgex.io._gctx import MATRIX, GCTXFile
@@ -24,17 +27,17 @@ CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f"))
 
 
 def open_expression(
-    path: str | os.PathLike[str], *, rows: str = "auto", metadata: Sequence[str] = (), layer: str | None = None
+    path: str | os.PathLike[str] | Any, *, rows: str = "auto", metadata: Sequence[str] = (), layer: str | None = None
 ) -> ExpressionFile:
-    r"""Open a file of expression profiles: GCTX, GCT, h5ad, delimited text, npz or Parquet.
+    r"""Open a file of expression profiles: GCTX, GCT, h5ad, delimited text, npz or Parquet; or an AnnData.
 
     What the file is, is read off its content, not its name. Opening reads identifiers; expression is read when it is
     asked for, and of GCTX, h5ad and Parquet only what is asked for.
 
     Parameters
     ----------
-    path : str or path-like
-        The file. Text may be compressed by gzip.
+    path : str, path-like or AnnData
+        The file. Text may be compressed by gzip. An AnnData in memory is read in the same way.
     rows : {"auto", "profiles", "genes"}, default="auto"
         What the rows of delimited text or Parquet are. "auto" goes by what identifiers look like, then by the name of
         the first column.
@@ -42,7 +45,7 @@ def open_expression(
         Columns of delimited text or Parquet that are not expression, besides text and leading columns of customary
         names ("Chr", "Coord", ...).
     layer : str, default=None
-        The layer of an h5ad file to read; None for `X`.
+        The layer of an h5ad file or AnnData to read; None for `X`.
 
     Returns
     -------
@@ -69,6 +72,8 @@ def open_expression(
     """
     if rows not in ("auto", "profiles", "genes"):
         raise ValueError(f"Got rows={rows!r}, but expected 'auto', 'profiles' or 'genes'.")
+    if is_anndata(path):
+        return AnnDataExpression(path, layer)
     path = Path(path)
     with path.open("rb") as raw:
         magic = raw.read(len(HDF5))

@@ -1,0 +1,170 @@
+"""What inference reads, computes and writes: a model's genes found in a source of profiles."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from dgex._validation import listed, warn_user
+from dgex.io import ExpressionFile
+from dgex.preprocessing import find_genes
+
+# Bytes of the profiles that are written at a time; about eight times as many are in memory.
+CHUNK_BYTES = 2**27
+
+ROLE, ROLES = "role", ("landmark", "target")
+
+
+@dataclass(frozen=True)
+class InferencePlan:
+    """What to read, infer and write."""
+
+    model: Any
+    source: ExpressionFile
+    landmarks: np.ndarray  # names, in the order of the model
+    columns: np.ndarray  # of the landmarks in the source; -1 for those that are not there
+    fill: np.ndarray | None  # what missing values of landmarks are replaced by; None to raise
+    targets: np.ndarray  # names of the targets to write
+    inferred: np.ndarray  # which of the model's targets these are
+
+    @property
+    def gene_ids(self) -> np.ndarray:
+        """The genes of the file to be."""
+        return np.concatenate([self.landmarks, self.targets])
+
+    @property
+    def gene_metadata(self) -> dict[str, np.ndarray]:
+        """What the source says of the landmarks, and which genes are inferred."""
+        metadata = {ROLE: np.repeat(ROLES, [len(self.landmarks), len(self.targets)]).astype(object)}
+        there = np.flatnonzero(self.columns >= 0)
+        for name, column in self.source.gene_metadata.items():
+            if name != ROLE:
+                taken = np.full(len(self.gene_ids), None if column.dtype.kind not in "iufb" else np.nan, dtype=object)
+                taken[there] = column[self.columns[there]]
+                metadata[name] = taken.astype(np.float64) if column.dtype.kind in "iufb" else taken
+        return metadata
+
+    @property
+    def chunk_size(self) -> int:
+        """Profiles at a time."""
+        return max(1, CHUNK_BYTES // (4 * len(self.gene_ids)))
+
+    def chunks(self, start: int) -> Iterator[slice]:
+        """The profiles from a position on, some at a time."""
+        n_profiles = len(self.source.profile_ids)
+        for first in range(start, n_profiles, self.chunk_size):
+            yield slice(first, min(first + self.chunk_size, n_profiles))
+
+    def last_rows(self, stop: int) -> slice:
+        """The profiles of the last chunk before a position."""
+        return slice(max(0, stop - self.chunk_size), stop)
+
+    def read(self, rows: slice) -> np.ndarray:
+        """Measured landmarks of some profiles, in the model's order."""
+        there = self.columns >= 0
+        X = np.full((rows.stop - rows.start, len(self.landmarks)), np.nan, dtype=self.source.dtype)
+        X[:, there] = self.source.read(rows, self.columns[there])
+        absent = np.isnan(X)
+        if not absent.any():
+            return X
+        if self.fill is None:
+            profile, landmark = np.argwhere(absent)[0]
+            raise ValueError(
+                f"{int(absent.sum())} values of landmarks are missing in profiles {rows.start} to {rows.stop - 1} of "
+                f"{self.source.path}, the first in profile {self.source.profile_ids[rows.start + profile]!r}, gene "
+                f"{self.landmarks[landmark]!r}. Impute them, or pass missing='mean' for the means of training."
+            )
+        return np.where(absent, self.fill.astype(X.dtype), X)
+
+    def infer(self, X: np.ndarray) -> np.ndarray:
+        """Landmarks and targets of some profiles."""
+        y = np.asarray(predicted(self.model, X)).reshape(len(X), -1)
+        profiles = np.empty((len(X), len(self.gene_ids)), dtype=np.float32)
+        profiles[:, : len(self.landmarks)] = X
+        profiles[:, len(self.landmarks) :] = y if len(self.inferred) == y.shape[1] else y[:, self.inferred]
+        return profiles
+
+
+def inference_plan(
+    model: Any,
+    source: ExpressionFile,
+    landmark_names: Sequence[str] | np.ndarray | None,
+    target_names: Sequence[str] | np.ndarray | None,
+    missing: str,
+) -> InferencePlan:
+    """Check that the model is fitted and that the source has what it needs."""
+    check_is_fitted(model)
+    model = getattr(model, "best_estimator_", model)
+    last = model[-1] if isinstance(model, Pipeline) else model
+    known = getattr(model, "feature_names_in_", None), getattr(last, "target_names_", None)
+    landmarks = names_of(landmark_names, known[0], "landmark_names", model.n_features_in_)
+    targets = names_of(target_names, known[1], "target_names", getattr(last, "n_outputs_", None))
+    fill = replacement(model, missing)
+    columns = find_genes(landmarks, source.gene_ids)
+    absent = landmarks[columns < 0]
+    if len(absent) == len(landmarks):
+        raise ValueError(
+            f"None of the {len(landmarks)} landmarks ({listed(landmarks)}) are in {source.path}. Its genes are called "
+            f"{listed(source.gene_ids[:3])}."
+        )
+    if len(absent) and fill is None:
+        raise ValueError(
+            f"{len(absent)} of {len(landmarks)} landmarks are not in {source.path}: {listed(absent)}. Its genes "
+            f"are called {listed(source.gene_ids[:3])}. Pass missing='mean' for their means of training, which costs "
+            "accuracy."
+        )
+    inferred = np.flatnonzero(~np.isin(targets, landmarks))
+    if len(inferred) < len(targets):
+        warn_user(f"{len(targets) - len(inferred)} of {len(targets)} targets are landmarks, too: written as measured.")
+    return InferencePlan(model, source, landmarks, columns, fill, targets[inferred], inferred)
+
+
+def replacement(model: Any, missing: str) -> np.ndarray | None:
+    """What takes the place of missing values of each landmark; None if they are an error."""
+    if missing not in ("raise", "mean", "nan"):
+        raise ValueError(f"Got missing={missing!r}, but expected 'raise', 'mean' or 'nan'.")
+    if missing == "raise":
+        return None
+    if missing == "nan":
+        return np.full(model.n_features_in_, np.nan)
+    first = model[0] if isinstance(model, Pipeline) else model
+    # Those of a dgex estimator, if it standardizes, or of a StandardScaler.
+    means = getattr(first, "landmark_mean_", getattr(first, "mean_", None))
+    if means is None or not getattr(first, "standardize", True):
+        raise ValueError(
+            f"Got missing='mean', but {type(first).__name__} does not know the means of its training profiles. Fit it "
+            "with standardize=True if it can, or impute in the source, or put a SimpleImputer in front of it in a "
+            "Pipeline and pass missing='nan'."
+        )
+    return np.asarray(means)
+
+
+def names_of(given: Any, known: np.ndarray | None, what: str, size: int | None) -> np.ndarray:
+    """Names as given or as the model knows them."""
+    names = known if given is None else given
+    if names is None:
+        raise ValueError(f"The model was fitted without names of genes. Pass {what}=..., in the order of training.")
+    array = np.asarray(names, dtype=object)
+    if size is not None and len(array) != size:
+        raise ValueError(f"Got {len(array)} {what}, but expected {size}, as the model has.")
+    return array
+
+
+def predicted(model: Any, X: np.ndarray) -> Any:
+    """Predictions, with names where the model was fitted with names."""
+    if hasattr(model, "feature_names_in_"):
+        try:
+            import pandas as pd
+        except ImportError:
+            pass
+        else:
+            return model.predict(pd.DataFrame(X, columns=model.feature_names_in_, copy=False))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        return model.predict(X)

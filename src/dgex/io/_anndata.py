@@ -1,0 +1,50 @@
+"""AnnData objects in memory, read like files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dgex._frames import dense
+from dgex.io._h5ad import SparseMatrix, values_of
+from dgex.io._hdf5 import floating, selected
+from dgex.io._source import ExpressionFile, ExpressionFileError
+
+
+class AnnDataExpression(ExpressionFile):
+    """An AnnData: observations are profiles, variables are genes. It may be backed by a file, or a view."""
+
+    format = "AnnData"
+
+    def __init__(self, adata: Any, layer: str | None):
+        path = Path(adata.filename or "AnnData")
+        if layer is not None and layer not in adata.layers:
+            layers = ", ".join(map(repr, adata.layers)) or "none"
+            raise ValueError(f"Got layer={layer!r}, but the AnnData has {layers}.")
+        matrix = adata.X if layer is None else adata.layers[layer]  # of a view of a file, AnnData reads all of it
+        if matrix is None:
+            raise ExpressionFileError("The AnnData has no X. Pass layer=..., the name of the layer with expression.")
+        if matrix.dtype.kind not in "iufb":
+            raise ExpressionFileError(f"Got an AnnData with values of type {matrix.dtype}, but expected numbers.")
+        self._matrix = SparseMatrix(matrix.group) if hasattr(matrix, "group") else matrix
+        super().__init__(
+            path,
+            profile_ids=adata.obs_names,
+            gene_ids=adata.var_names,
+            profile_metadata={name: values_of(adata.obs[name]) for name in adata.obs.columns},
+            gene_metadata={name: values_of(adata.var[name]) for name in adata.var.columns},
+            dtype=floating(matrix.dtype),
+        )
+
+    def _read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        matrix = self._matrix
+        if isinstance(matrix, SparseMatrix):
+            return matrix.selected(rows, columns, self.dtype)
+        if hasattr(matrix, "chunks"):  # of HDF5
+            return selected(matrix, rows, columns, self.dtype)
+        return dense(matrix[rows])[:, columns].astype(self.dtype, copy=False)
+
+    def __repr__(self) -> str:
+        return f"<{self.format} object: {self.shape[0]} profiles x {self.shape[1]} genes>"
