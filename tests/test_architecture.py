@@ -43,7 +43,7 @@ LAYERS = {
     "_knn": 6,
     "_normalization": 6,
     "_regressor": 6,
-    "recipes": 7,
+    "recipes": 9,
     "io._source": 2,
     "io._destination": 3,
     "io._text": 3,

@@ -1,6 +1,12 @@
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LinearRegression
 
 from dgex import DGEXRegressor, recipes
+from dgex.inference import predict_to_file
+from dgex.io import ExpressionFileError, open_expression, write_expression
 
 
 def test_the_27_configurations_of_the_paper():
@@ -39,3 +45,59 @@ def test_parameters_are_passed_on_and_unknown_names_refused():
     assert (model.random_state, model.dropout) == (3, 0.4)
     with pytest.raises(ValueError, match="Got name='D-GEX-50%-3000x1'"):
         recipes.paper("D-GEX-50%-3000x1")
+
+
+LANDMARKS, TARGETS = [str(n) for n in (5720, 466, 6009, 2309)], [str(n) for n in range(8, 15)]
+
+
+@pytest.fixture(scope="module")
+def least_squares():
+    """What a pipeline would ship: weights of landmarks and intercept, and the model that they are of."""
+    rng = np.random.default_rng(0)
+    X, y = (pd.DataFrame(rng.normal(8, 2, (50, len(genes))), columns=genes) for genes in (LANDMARKS, TARGETS))
+    model = LinearRegression().fit(X, y)
+    return X, model, np.vstack([model.intercept_, model.coef_.T])
+
+
+@pytest.mark.parametrize("ending", [".gctx", ".tsv.gz"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_weights_of_the_cmap_pipeline_predict_what_they_were_fitted_for(least_squares, ending, transposed, tmp_path):
+    X, fitted, weights = least_squares
+    inputs, path = ["OFFSET", *LANDMARKS], tmp_path / f"weights{ending}"
+    if transposed:
+        write_expression(path, weights.T, profile_ids=TARGETS, gene_ids=inputs)
+    else:
+        write_expression(path, weights, profile_ids=inputs, gene_ids=TARGETS)
+    model = recipes.cmap_linear(path)
+    assert model.feature_names_in_.tolist() == LANDMARKS
+    assert model.target_names_.tolist() == TARGETS
+    np.testing.assert_allclose(model.predict(X), fitted.predict(X), rtol=1e-4)
+    assert clone(model).fit(X, X).coef_ is model.coef_, "fitting changes nothing"
+
+
+def test_weights_of_the_cmap_pipeline_infer_files(least_squares, tmp_path):
+    X, fitted, weights = least_squares
+    write_expression(tmp_path / "w.gctx", weights, profile_ids=["OFFSET", *LANDMARKS], gene_ids=TARGETS)
+    order = LANDMARKS[::-1]
+    write_expression(tmp_path / "x.gctx", X[order], profile_ids=[f"p{n}" for n in range(50)], gene_ids=order)
+    model = recipes.cmap_linear(tmp_path / "w.gctx")
+    path = predict_to_file(model, tmp_path / "x.gctx", tmp_path / "y.gctx", verbose=False)
+    with open_expression(path) as file:
+        assert file.gene_ids.tolist() == LANDMARKS + TARGETS
+        np.testing.assert_allclose(file.read(genes=TARGETS), fitted.predict(X), rtol=1e-4)
+
+
+def test_matrices_that_are_not_weights_are_refused(least_squares, tmp_path):
+    _, _, weights = least_squares
+    path = tmp_path / "weights.gctx"
+    write_expression(path, weights[1:], profile_ids=LANDMARKS, gene_ids=TARGETS)
+    with pytest.raises(ExpressionFileError, match=r"0 inputs called like an intercept.*'OFFSET'.*rows are 5720, 466"):
+        recipes.cmap_linear(path)
+    write_expression(path, weights[:2], profile_ids=["OFFSET", "Intercept"], gene_ids=TARGETS)
+    with pytest.raises(ExpressionFileError, match="got 2 inputs called like an intercept"):
+        recipes.cmap_linear(path)
+    weights = weights.copy()
+    weights[2, 3] = np.nan
+    write_expression(path, weights, profile_ids=["OFFSET", *LANDMARKS], gene_ids=TARGETS)
+    with pytest.raises(ExpressionFileError, match="weights of 1 targets are not finite numbers: 11"):
+        recipes.cmap_linear(path)

@@ -1,16 +1,27 @@
-"""Named configurations of :class:`dgex.DGEXRegressor`."""
+"""Named models: configurations of :class:`dgex.DGEXRegressor`, and what they are compared with."""
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from itertools import product
 from typing import Any
 
+import numpy as np
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LinearRegression
+
 from dgex._regressor import DGEXRegressor
+from dgex._validation import listed
+from dgex.io import ExpressionFile, ExpressionFileError, open_expression
 
 # Chen et al. 2016, section 2.3: every combination was trained.
 PAPER_LAYERS = (1, 2, 3)
 PAPER_UNITS = (3000, 6000, 9000)
 PAPER_DROPOUT = (0.0, 0.1, 0.25)
+
+# What the row of intercepts is called in matrices of weights.
+INTERCEPTS = {"offset", "intercept", "(intercept)", "constant", "const", "bias"}
 
 
 def _name(n_layers: int, n_units: int, dropout: float) -> str:
@@ -62,3 +73,72 @@ def paper(name: str = "D-GEX-10%-9000x3", **parameters: Any) -> DGEXRegressor:
             "or 25 %, 3000, 6000 or 9000 units and 1 to 3 layers, such as 'D-GEX-10%-3000x1'."
         )
     return DGEXRegressor(**{**PAPER_CONFIGURATIONS[name], **parameters})
+
+
+def cmap_linear(weights: str | os.PathLike[str] | ExpressionFile) -> FrozenEstimator:
+    """The linear model that the Connectivity Map's pipeline infers genes by, from the matrix of its weights.
+
+    LINCS ships the targets of L1000 profiles as inferred by ordinary least squares. With its weights, anyone can
+    compare other models with that.
+
+    Parameters
+    ----------
+    weights : str, path-like or ExpressionFile
+        A matrix of inputs x targets or targets x inputs, in any format that :func:`dgex.io.open_expression` reads, such
+        as `GSE92743_Broad_OLS_WEIGHTS_n979x11350.gctx` (:func:`dgex.datasets.fetch_ols_weights`). The inputs are the
+        landmarks and the intercept, which is called "OFFSET" there.
+
+    Returns
+    -------
+    model : FrozenEstimator
+        A fitted `sklearn.linear_model.LinearRegression` with `feature_names_in_` and `target_names_`, frozen: fitting
+        changes nothing. It infers log2 expression, normalized as by the pipeline, and can be given to
+        :func:`dgex.inference.predict_to_file`.
+
+    Raises
+    ------
+    dgex.io.ExpressionFileError
+        If the file has no intercept, or weights that are not finite numbers.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import pandas as pd
+    >>> from dgex import recipes
+    >>> from dgex.io import write_expression
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "weights.tsv")
+    ...     inputs, targets = ["OFFSET", "MYC", "TP53"], ["BRCA1", "EGFR"]
+    ...     write_expression(path, [[1.0, 2.0], [0.5, 0.0], [0.0, -1.0]], profile_ids=inputs, gene_ids=targets)
+    ...     model = recipes.cmap_linear(path)
+    >>> print(model.feature_names_in_, model.target_names_, model.predict(pd.DataFrame({"MYC": [8.0], "TP53": [4.0]})))
+    ['MYC' 'TP53'] ['BRCA1' 'EGFR'] [[ 5. -2.]]
+    """
+    opened = nullcontext(weights) if isinstance(weights, ExpressionFile) else open_expression(weights, rows="profiles")
+    with opened as file:
+        matrix, inputs, targets = file.read(), file.profile_ids, file.gene_ids
+    if _intercepts(targets).any() and not _intercepts(inputs).any():
+        matrix, inputs, targets = matrix.T, targets, inputs
+    intercept = _intercepts(inputs)
+    if np.count_nonzero(intercept) != 1:
+        raise ExpressionFileError(
+            f"{file.path}: got {np.count_nonzero(intercept)} inputs called like an intercept, but expected one, such as "
+            f"'OFFSET'. The rows are {listed(inputs)}, the columns {listed(targets)}."
+        )
+    if not np.isfinite(matrix).all():
+        missing = targets[~np.isfinite(matrix).all(axis=0)]
+        raise ExpressionFileError(
+            f"{file.path}: weights of {len(missing)} targets are not finite numbers: {listed(missing)}. Get the file "
+            "again."
+        )
+    model = LinearRegression()
+    model.coef_ = np.ascontiguousarray(matrix[~intercept].T)
+    model.intercept_ = matrix[intercept][0]
+    model.feature_names_in_, model.n_features_in_ = inputs[~intercept], len(inputs) - 1
+    model.target_names_, model.n_outputs_ = targets, len(targets)
+    return FrozenEstimator(model)
+
+
+def _intercepts(names: np.ndarray) -> np.ndarray:
+    """Which names are those of an intercept."""
+    return np.array([name.lower() in INTERCEPTS for name in names], dtype=bool)
