@@ -122,14 +122,13 @@ def cmap_linear(weights: str | os.PathLike[str] | ExpressionFile) -> FrozenEstim
     intercept = _intercepts(inputs)
     if np.count_nonzero(intercept) != 1:
         raise ExpressionFileError(
-            f"{file.path}: got {np.count_nonzero(intercept)} inputs called like an intercept, but expected one, such as "
-            f"'OFFSET'. The rows are {listed(inputs)}, the columns {listed(targets)}."
+            f"{file.path}: got {np.count_nonzero(intercept)} inputs called like an intercept, but expected one, such "
+            f"as 'OFFSET'. The rows are {listed(inputs)}, the columns {listed(targets)}."
         )
     if not np.isfinite(matrix).all():
         missing = targets[~np.isfinite(matrix).all(axis=0)]
         raise ExpressionFileError(
-            f"{file.path}: weights of {len(missing)} targets are not finite numbers: {listed(missing)}. Get the file "
-            "again."
+            f"{file.path}: weights of {len(missing)} targets are not finite: {listed(missing)}. Get the file again."
         )
     model = LinearRegression()
     model.coef_ = np.ascontiguousarray(matrix[~intercept].T)

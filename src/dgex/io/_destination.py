@@ -178,8 +178,8 @@ def require_space(path: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if n_bytes + OVERHEAD_BYTES > free:
         raise OSError(
-            f"{path} would take {n_bytes / 1e9:.3g} GB, but {free / 1e9:.3g} GB are free there. Free some, write "
-            "elsewhere, or pass compression=..."
+            f"{path} would take {n_bytes / 1e9:.3g} GB, but {free / 1e9:.3g} GB are free there. Free some, or write "
+            "elsewhere."
         )
 
 

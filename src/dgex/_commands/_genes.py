@@ -1,0 +1,42 @@
+"""Genes that are named on the command line, found in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dgex._validation import listed
+from dgex.io import ExpressionFile, open_expression
+from dgex.preprocessing import find_genes
+
+HEAD_BYTES = 4096
+
+
+def gene_list(path: str) -> np.ndarray:
+    """Names of genes: one in each line of a file, or all those of a file of expression."""
+    with Path(path).open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if any(mark in head for mark in (b"\0", b"#1.", b"\x1f\x8b", b"\t", b",", b";")):
+        with open_expression(path) as expression:
+            return expression.gene_ids
+    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    genes = np.array([line for line in lines if line and not line.startswith("#")], dtype=object)
+    if not len(genes):
+        raise ValueError(f"{path} names no genes. Write one in each line.")
+    n_repeated = len(genes) - len(set(genes))
+    if n_repeated:
+        raise ValueError(f"{path} names {n_repeated} genes more than once. Remove the repetitions.")
+    return genes
+
+
+def columns_of(file: ExpressionFile, genes: np.ndarray, what: str) -> np.ndarray:
+    """Where genes are in a file; an error that names those that are not there."""
+    columns = find_genes(genes, file.gene_ids)
+    absent = genes[columns < 0]
+    if len(absent):
+        raise ValueError(
+            f"{len(absent)} of {len(genes)} {what} are not in {file.path}: {listed(absent)}. Its genes are called "
+            f"{listed(file.gene_ids[:3])}. Name them as the file does, or leave them out."
+        )
+    return columns

@@ -1,0 +1,323 @@
+"""python -m dgex."""
+
+import csv
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from dgex import DGEXRegressor
+from dgex.__main__ import main
+from dgex.inference import predict_to_file
+from dgex.io import open_expression, write_expression
+from dgex.metrics import genewise_mae
+from dgex.persistence import load_model
+
+LANDMARKS = [f"ENSG{number:011d}" for number in range(8)]
+TARGETS = [f"ENSG{number:011d}" for number in range(100, 115)]
+TINY = ["--hidden", "6", "--epochs", "3"]
+
+
+@pytest.fixture(scope="module")
+def values():
+    rng = np.random.default_rng(0)
+    X = rng.normal(8, 2, (120, 8))
+    return np.hstack([X, np.tanh(X - 8) @ rng.normal(size=(8, 15)) + 6]).astype(np.float32)
+
+
+@pytest.fixture
+def folder(values, tmp_path, monkeypatch):
+    """A folder to work in, with profiles to train and to test on and a list of landmarks."""
+    monkeypatch.chdir(tmp_path)
+    ids = [f"p{number}" for number in range(120)]
+    order = np.random.default_rng(1).permutation(23)
+    genes = [(LANDMARKS + TARGETS)[place] for place in order]
+    write_expression("compendium.gctx", values[:90][:, order], profile_ids=ids[:90], gene_ids=genes)
+    write_expression("tested.tsv", values[90:], profile_ids=ids[90:], gene_ids=LANDMARKS + TARGETS)
+    write_expression("landmarks.gctx", values[90:, :8], profile_ids=ids[90:], gene_ids=LANDMARKS)
+    (tmp_path / "landmarks.txt").write_text("# measured by the assay\n" + "\n".join(LANDMARKS) + "\n\n")
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder, capsys):
+    """Runs a command line; returns exit status, output and errors."""
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+def test_the_chain_of_commands_does_what_the_library_does(run, values):
+    status, printed, said = run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", *TINY)
+    assert status == 0, said
+    assert "90 profiles, 8 landmarks, 15 targets" in printed
+    assert re.search(r"validation profiles, standardized: 0\.\d{4}\nmodel\.dgex: [\d.]+ kB", printed)
+    assert "3 epochs in" in said
+    model = load_model("model.dgex")
+    assert (model.hidden_layer_sizes, model.max_iter, model.random_state) == ([6], 3, 0)
+    assert model.feature_names_in_.tolist() == LANDMARKS
+    targets = model.target_names_.tolist()
+    assert sorted(targets) == TARGETS
+    columns = [(LANDMARKS + TARGETS).index(gene) for gene in targets]
+    same = DGEXRegressor(hidden_layer_sizes=[6], max_iter=3, random_state=0)
+    same.fit(values[:90, :8], values[:90][:, columns])
+    np.testing.assert_array_equal(
+        model.predict(pd.DataFrame(values[90:, :8], columns=LANDMARKS)), same.predict(values[90:, :8])
+    )
+
+    assert run("predict", "model.dgex", "tested.tsv", "inferred.h5ad", "--quiet") == (0, "", "")
+    predict_to_file(model, "tested.tsv", "expected.h5ad", verbose=False)
+    with open_expression("inferred.h5ad") as inferred, open_expression("expected.h5ad") as expected:
+        assert inferred.gene_ids.tolist() == LANDMARKS + targets
+        np.testing.assert_array_equal(inferred.read(), expected.read())
+
+    status, printed, said = run("compare", "tested.tsv", "model.dgex", "file=inferred.h5ad", "--by-gene", "genes.tsv")
+    assert (status, said) == (0, "")
+    assert "30 profiles, 15 genes; mean absolute error, in the units of tested.tsv" in printed
+    errors = genewise_mae(values[90:][:, columns], same.predict(values[90:, :8]))
+    for name in ("model.dgex", "file"):
+        assert re.search(rf"^{re.escape(name)} +{errors.mean():.4f} ", printed, re.M), printed
+    with Path("genes.tsv").open() as file:
+        table = {row["gene"]: row for row in csv.DictReader(file, delimiter="\t")}
+    assert sorted(table) == TARGETS
+    for gene, error in zip(targets, errors, strict=True):
+        assert float(table[gene]["error of model.dgex"]) == pytest.approx(error, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["knn", "ridge"])
+def test_the_baselines_are_tuned_on_held_out_profiles(run, method):
+    arguments = ["train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.gctx", "--method", method]
+    status, printed, said = run(*arguments)
+    assert (status, said) == (0, "")
+    chosen = load_model("model.dgex")
+    error = float(re.search(r"standardized: (.*)", printed)[1])
+    name = {"knn": "n_neighbors", "ridge": "alpha"}[method]
+    best = getattr(chosen if method == "knn" else chosen[-1], name)
+    # No other value does better on the same profiles.
+    for other in (1, 3, 8) if method == "knn" else (1.0, 1000.0, 30_000.0):
+        _, printed, _ = run(*arguments, "--set", f"{name}={other}")
+        assert float(re.search(r"standardized: (.*)", printed)[1]) >= error
+        assert (other == best) <= (float(re.search(r"standardized: (.*)", printed)[1]) == error)
+    status, printed, said = run("compare", "tested.tsv", "model.dgex", "--output", "table.tsv")
+    assert (status, said) == (0, "")
+    assert Path("table.tsv").read_text().startswith("model\terror\tsd\t")
+    assert run("predict", "model.dgex", "landmarks.gctx", "y.gctx", "--quiet")[0] == 0
+
+
+def test_validation_profiles_can_be_given(run, values):
+    arguments = ["--landmarks", "landmarks.txt", "--validation", "tested.tsv", "--quiet", *TINY]
+    assert run("train", "compendium.gctx", "model.dgex", *arguments) == (0, "", "")
+    model = load_model("model.dgex")
+    columns = [(LANDMARKS + TARGETS).index(gene) for gene in model.target_names_]
+    same = DGEXRegressor(hidden_layer_sizes=[6], max_iter=3, random_state=0)
+    same.fit(values[:90, :8], values[:90][:, columns], X_val=values[90:, :8], y_val=values[90:][:, columns])
+    assert model.best_score_ == same.best_score_
+
+
+def test_parameters_recipes_and_targets_are_passed_on(run, folder):
+    (folder / "targets.txt").write_text("\n".join([*TARGETS[:4], LANDMARKS[0]]))
+    status, _, said = run(
+        *("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--targets", "targets.txt"),
+        *("--recipe", "D-GEX-25%-3000x1", "--hidden", 5, 4, "--epochs", 2, "--seed", 7, "--quiet"),
+        *("--set", "solver=adamw", "--set", "weight_decay=0.5", "--set", "early_stopping=True"),
+    )
+    assert status == 0
+    assert said == f"dgex: warning: 1 targets are landmarks, too, and left out: {LANDMARKS[0]}.\n"
+    model = load_model("model.dgex")
+    assert (model.hidden_layer_sizes, model.dropout, model.random_state) == ([5, 4], 0.25, 7)
+    assert (model.solver, model.weight_decay, model.early_stopping) == ("adamw", 0.5, True)
+    assert sorted(model.target_names_) == TARGETS[:4]
+
+
+def test_the_weights_of_the_cmap_pipeline_are_a_model(run, values):
+    linear = LinearRegression().fit(values[:90, :8], values[:90, 8:])
+    weights = np.vstack([linear.intercept_, linear.coef_.T])
+    write_expression("weights.gctx", weights, profile_ids=["OFFSET", *LANDMARKS], gene_ids=TARGETS)
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY)
+    status, printed, said = run("compare", "tested.tsv", "model.dgex", "CMap=weights.gctx", "--baseline", "CMap")
+    assert (status, said) == (0, "")
+    error = genewise_mae(values[90:, 8:], linear.predict(values[90:, :8])).mean()
+    assert re.search(rf"^CMap +{error:.4f} .* 0\.0%", printed, re.M), printed
+    assert run("predict", "weights.gctx", "tested.tsv", "y.gctx", "--quiet")[0] == 0
+
+
+def test_errors_can_be_standardized_by_training(run, values):
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY)
+    model = load_model("model.dgex")
+    status, printed, _ = run("compare", "tested.tsv", "model.dgex", "--standardized")
+    assert status == 0
+    columns = [(LANDMARKS + TARGETS).index(gene) for gene in model.target_names_]
+    X = pd.DataFrame(values[90:, :8], columns=LANDMARKS)
+    error = genewise_mae(values[90:][:, columns], model.predict(X), scale=model.target_scale_).mean()
+    assert re.search(rf"^model\.dgex +{error:.4f} ", printed, re.M), printed
+    run("train", "compendium.gctx", "ridge.dgex", "--landmarks", "landmarks.txt", "--method", "ridge")
+    status, _, said = run("compare", "tested.tsv", "ridge.dgex", "--standardized")
+    assert status == 1
+    assert "no candidate knows standard deviations" in said
+
+
+def test_genes_with_missing_values_are_left_out_of_comparisons(run, values):
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY)
+    some = values[90:].copy()
+    some[3, 9] = np.nan
+    write_expression("some.gctx", some, profile_ids=[f"p{n}" for n in range(90, 120)], gene_ids=LANDMARKS + TARGETS)
+    status, printed, said = run("compare", "some.gctx", "model.dgex")
+    assert (status, said) == (0, f"dgex: warning: 1 genes with missing values are left out: {TARGETS[1]}.\n")
+    assert "30 profiles, 14 genes" in printed
+
+
+def test_info_describes_expression_and_models(run):
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY)
+    run("predict", "model.dgex", "tested.tsv", "inferred.gctx", "--quiet")
+    status, printed, said = run("info", "inferred.gctx", "model.dgex")
+    assert (status, said) == (0, "")
+    expression, model = printed.split("\n\n")
+    assert re.match(r"inferred\.gctx: GCTX, 30 profiles x 23 genes, [\d.]+ [kM]B\n", expression)
+    assert re.search(r"profiles +p90, p91, p92, p93, p94 and 25 more\n", expression)
+    assert re.search(r"gene metadata +role\n", expression)
+    assert re.search(r"values +-?[\d.]+ to [\d.]+, median [\d.]+\n", expression)
+    assert re.search(r"missing values +0\.00%", expression)
+    assert re.match(r"model\.dgex: model of dgex, [\d.]+ kB\n", model)
+    assert re.search(r"landmarks +8\n +targets +15\n", model)
+    assert "DGEXRegressor(hidden_layer_sizes=[6], max_iter=3, random_state=0)" in model
+    assert re.search(r"written by +dgex \d", model)
+
+
+def test_info_reads_the_beginning_of_large_files_only(run):
+    write_expression(
+        "counts.tsv", np.arange(400).reshape(200, 2), profile_ids=[f"p{n}" for n in range(200)], gene_ids="ab"
+    )
+    status, printed, _ = run("info", "counts.tsv", "--rows", "profiles")
+    assert status == 0
+    assert "values               0 to 199, median 99.5, whole numbers, of the first 100 profiles" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "nothing.gctx"], r"No such file or directory: 'nothing\.gctx'"),
+        (["info", "empty"], r"empty is empty"),
+        (["predict", "landmarks.txt", "tested.tsv", "y.gctx"], r"landmarks\.txt"),
+        (["predict", "compendium.gctx", "tested.tsv", "y.gctx"], r"got 0 inputs called like an intercept"),
+        (["train", "compendium.gctx", "no/model.dgex", "--landmarks", "landmarks.txt"], r"There is no folder .*no to"),
+        (["train", "compendium.gctx", "m.dgex", "--landmarks", "empty"], r"empty names no genes\. Write one in each"),
+        (["train", "compendium.gctx", "m.dgex", "--landmarks", "twice.txt"], r"names 1 genes more than once"),
+        (["train", "compendium.gctx", "m.dgex", "--landmarks", "other.txt"], r"2 of 2 landmarks are not in compendium"),
+        (["train", "landmarks.gctx", "m.dgex", "--landmarks", "landmarks.txt"], r"none is left to infer"),
+        (
+            ["train", "compendium.gctx", "m.dgex", "--landmarks", "landmarks.txt", "--method", "knn", "--epochs", "2"],
+            r"--method knn with options of a network",
+        ),
+        (
+            ["train", "compendium.gctx", "m.dgex", "--landmarks", "landmarks.txt", "--set", "units=2"],
+            r"Invalid parameter 'units' for estimator DGEXRegressor",
+        ),
+        (
+            ["train", "compendium.gctx", "m.dgex", "--landmarks", "landmarks.txt", "--dropout", "2"],
+            r"'dropout' parameter of DGEXRegressor must be",
+        ),
+        (
+            ["train", "compendium.gctx", "m.dgex", "--landmarks", "landmarks.txt", "--recipe", "best"],
+            r"Got name='best'",
+        ),
+        (["compare", "tested.tsv", "tested.tsv", "./tested.tsv"], r"two candidates called 'tested\.tsv'.*NAME=FILE"),
+        (["compare", "tested.tsv", "landmarks.gctx", "--baseline", "x"], r"Got baseline='x'"),
+        (["compare", "landmarks.gctx", "compendium.gctx"], r"30 of 30 profile ids are not in the file"),
+    ],
+)
+def test_errors_are_one_line_and_status_1(run, folder, arguments, message):
+    (folder / "empty").write_text("")
+    (folder / "twice.txt").write_text("a\na\nb\n")
+    (folder / "other.txt").write_text("TP53\nMYC\n")
+    before = set(folder.iterdir())
+    status, _, said = run(*arguments)
+    assert status == 1
+    assert re.search(message, said), said
+    assert said.startswith(f"dgex {arguments[0]}: error: ")
+    assert "Traceback" not in said
+    assert set(folder.iterdir()) == before
+    _, _, said = run("--traceback", *arguments)
+    assert "Traceback" in said
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["infer"], ["train", "x.gctx", "m.dgex"], ["predict", "m", "x", "y", "--set", "a"]]
+)
+def test_wrong_commands_are_status_2(run, arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run(*arguments)
+    assert exit_.value.code == 2
+    assert "usage: python -m dgex" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["info", "train", "predict", "compare"])
+def test_help_explains_every_command_and_argument(run, command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run(command, "--help")
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    entries = re.findall(r"^  (-[\w-]+|[A-Z\[][\w\[\]=]*)(.*(?:\n {20,}.*)*)", text, re.M)
+    assert entries
+    assert all(re.search(r"[a-z]{3}", explanation) for _, explanation in entries), entries
+
+
+def test_an_interrupt_is_status_130(run, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dgex._commands._predict.predict_to_file", interrupted)
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY)
+    assert run("predict", "model.dgex", "tested.tsv", "y.gctx") == (130, "", "dgex predict: interrupted\n")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_training_shows_a_bar_on_a_terminal(run, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    clock = iter(np.arange(0, 1000, 40.0))
+    monkeypatch.setattr("dgex._progress.time.monotonic", lambda: next(clock))
+    main(["train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", *TINY])
+    said = terminal.getvalue()
+    assert "[==========                    ] 1 of 3 epochs (33%)" in said
+    assert said.endswith("\n")
+    assert said.count("\n") == 1
+
+
+def test_it_runs_as_a_program(folder):
+    def program(*arguments, **options):
+        command = [sys.executable, "-m", "dgex", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, **options)
+
+    assert re.fullmatch(r"dgex \d+\.\d+\.\d+\n", program("--version").stdout)
+    told = program("info", "compendium.gctx")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert program("info", "landmarks.txt").returncode == 1
+    # Help and information do not wait for JAX.
+    code = (
+        "import sys; from dgex.__main__ import main; main(['info', 'compendium.gctx']); assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of a shell")
+def test_a_reader_that_leaves_is_no_error(folder):
+    many = " ".join(["compendium.gctx"] * 200)
+    command = f"{sys.executable} -m dgex info {many} | head -n 1"
+    told = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=folder, check=True)
+    assert told.stdout.startswith("compendium.gctx: GCTX")
+    assert told.stderr == ""
