@@ -11,6 +11,7 @@ import pytest
 
 import dgex
 import dgex.datasets
+import dgex.interpretation
 import dgex.io
 from dgex._table import ComparisonTable
 
@@ -44,6 +45,7 @@ LAYERS = {
     "_programs": 3,
     "_memory": 4,
     "_prediction": 4,
+    "_derivatives": 3,
     "_training": 4,
     "_session": 5,
     "_knn": 6,
@@ -74,6 +76,13 @@ LAYERS = {
     "_commands._predict": 11,
     "_commands._compare": 12,
     "__main__": 13,
+    "interpretation._networks": 9,
+    "interpretation._weights": 10,
+    "interpretation._activations": 10,
+    "interpretation._attribution": 10,
+    "interpretation._reliability": 10,
+    "interpretation._gene_sets": 11,
+    "interpretation": 12,
     "_encoding": 2,
     "persistence": 9,
 }
@@ -87,6 +96,7 @@ ACCELERATED = {
     "_profiles",
     "_programs",
     "_prediction",
+    "_derivatives",
     "_training",
     "distributed",
 }
@@ -149,6 +159,7 @@ PUBLIC += [
     if not name.startswith("_") and getattr(item, "__module__", None) == module.__name__ and callable(item)
 ]
 PUBLIC += [getattr(dgex.datasets, name) for name in dgex.datasets.__all__]
+PUBLIC += [getattr(dgex.interpretation, name) for name in dgex.interpretation.__all__]
 PUBLIC += [getattr(dgex.io, name) for name in dgex.io.__all__ if name != "ExpressionFileError"]
 
 

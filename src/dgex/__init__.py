@@ -21,7 +21,17 @@ _HOMES = {
     "QuantileJointNormalizer": "dgex._normalization",
     "TrainingDiverged": "dgex._training",
 }
-_MODULES = ("datasets", "distributed", "inference", "io", "metrics", "persistence", "preprocessing", "recipes")
+_MODULES = (
+    "datasets",
+    "distributed",
+    "inference",
+    "interpretation",
+    "io",
+    "metrics",
+    "persistence",
+    "preprocessing",
+    "recipes",
+)
 
 
 def __getattr__(name: str) -> Any:

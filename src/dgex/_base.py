@@ -40,3 +40,8 @@ class GeneRegressorMixin(RegressorMixin):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def forget_reliability(model: Any) -> None:
+    """Remove what was stored about the model before it was fitted anew."""
+    vars(model).pop("target_reliability_", None)

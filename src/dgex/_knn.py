@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
-from dgex._base import GeneRegressorMixin
+from dgex._base import GeneRegressorMixin, forget_reliability
 from dgex._statistics import divisors, gene_scaling, gene_statistics, standardized
 
 # Bytes of the profiles worked on at a time, in fit and in predict.
@@ -55,6 +55,8 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
         Statistics that standardize `X`; zeros and ones without standardization.
     target_mean_, target_scale_ : ndarray of shape (n_targets,)
         Statistics that standardize `y`.
+    target_reliability_ : Table
+        Only after :func:`dgex.interpretation.target_reliability` was asked to store it.
     n_outputs_ : int
         Number of target genes.
     target_names_ : ndarray of str or None
@@ -143,6 +145,7 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
         distances = self._distances(X_array, y_array)
         self.neighbors_ = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]
         self.neighbor_distances_ = np.take_along_axis(distances, self.neighbors_, axis=1)
+        forget_reliability(self)
         return self
 
     def kneighbors(

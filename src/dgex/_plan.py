@@ -20,6 +20,9 @@ CHUNK_BYTES = 2**27
 
 ROLE, ROLES = "role", ("landmark", "target")
 
+# Columns of `target_reliability_` that are written beside the targets.
+RELIABILITY = ("error", "correlation", "r_gene", "well_inferred")
+
 
 @dataclass(frozen=True)
 class InferencePlan:
@@ -48,7 +51,19 @@ class InferencePlan:
                 taken = np.full(len(self.gene_ids), None if column.dtype.kind not in "iufb" else np.nan, dtype=object)
                 taken[there] = column[self.columns[there]]
                 metadata[name] = taken.astype(np.float64) if column.dtype.kind in "iufb" else taken
-        return metadata
+        return metadata | self._reliability
+
+    @property
+    def _reliability(self) -> dict[str, np.ndarray]:
+        """What is stored with the model about how well it infers each target."""
+        table = getattr(last_step(self.model), "target_reliability_", None)
+        if table is None:
+            return {}
+        columns = {}
+        for name in RELIABILITY:
+            columns[name] = np.full(len(self.gene_ids), np.nan)
+            columns[name][len(self.landmarks) :] = table[name][self.inferred]
+        return columns
 
     @property
     def chunk_size(self) -> int:
@@ -101,7 +116,7 @@ def inference_plan(
     """Check that the model is fitted and that the source has what it needs."""
     check_is_fitted(model)
     model = getattr(model, "best_estimator_", model)
-    last = model[-1] if isinstance(model, Pipeline) else model
+    last = last_step(model)
     known = getattr(model, "feature_names_in_", None), getattr(last, "target_names_", None)
     landmarks = names_of(landmark_names, known[0], "landmark_names", model.n_features_in_)
     targets = names_of(target_names, known[1], "target_names", getattr(last, "n_outputs_", None))
@@ -123,6 +138,11 @@ def inference_plan(
     if len(inferred) < len(targets):
         warn_user(f"{len(targets) - len(inferred)} of {len(targets)} targets are landmarks, too: written as measured.")
     return InferencePlan(model, source, landmarks, columns, fill, targets[inferred], inferred)
+
+
+def last_step(model: Any) -> Any:
+    """The regressor of a Pipeline, or the model itself."""
+    return model[-1] if isinstance(model, Pipeline) else model
 
 
 def replacement(model: Any, missing: str) -> np.ndarray | None:

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
-from dgex._base import GeneRegressorMixin
+from dgex._base import GeneRegressorMixin, forget_reliability
 from dgex._memory import shortage_in_prediction_explained
 from dgex._network import ACTIVATIONS, Layer
 from dgex._partition import TargetSets
@@ -123,6 +123,8 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         (n_partitions, n_units).
     partition_ : ndarray of int of shape (n_targets,)
         The network that infers each target.
+    target_reliability_ : Table
+        Only after :func:`dgex.interpretation.target_reliability` was asked to store it.
     history_ : list of dict
         One record per epoch: "epoch", "learning_rate", "loss" (over the epoch's mini-batches, per profile, with
         dropout), "train_mae" on the monitored profiles, "validation_mae_0", "validation_mae_1", ... for each validation
@@ -434,6 +436,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         run = session.run
         if run.interrupted and run.epoch == 0:
             raise KeyboardInterrupt
+        forget_reliability(self)
         for name, value in session.fitted_attributes().items():
             setattr(self, name, value)
         if run.interrupted:

@@ -29,6 +29,7 @@ from dgex._programs import (
     step_program,
 )
 from dgex._sharding import NETWORKS, UNITS, Layout, devices_in_use, select_devices
+from dgex.interpretation import landmark_attribution
 
 
 def problem(n_profiles=90, n_landmarks=12, n_targets=21, seed=0):
@@ -297,3 +298,13 @@ def test_memory_per_device_falls_with_the_number_of_devices():
     structure = state_structure(TrainConfig(network, "squared_error", "sgd", 16, True))
     state = sum(leaf.size * 4 for leaf in jax.tree.leaves(structure))
     assert bytes_by_count[1] > state
+
+
+@pytest.mark.parametrize("method", ["jacobian", "integrated_gradients"])
+def test_attributions_are_the_same_on_all_devices(method):
+    X, _ = problem()
+    model = fitted(8, n_partitions=2)
+    on_all = landmark_attribution(model, X, method=method)
+    on_one = landmark_attribution(model.set_params(devices=1), X, method=method)
+    np.testing.assert_allclose(on_all.mean, on_one.mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(on_all.magnitude, on_one.magnitude, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,96 @@
+"""The trained networks of an estimator, one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from dgex import _validation
+from dgex._network import Layer
+from dgex._statistics import standardized
+from dgex._validation import listed
+
+
+@dataclass(frozen=True)
+class Network:
+    """One of the networks that an estimator consists of."""
+
+    number: int
+    activation: str
+    kernels: tuple[np.ndarray, ...]  # of each layer, shape (n_units_below, n_units)
+    biases: tuple[np.ndarray, ...]
+    targets: np.ndarray  # columns of y that the network infers
+
+    @property
+    def hidden(self) -> tuple[Layer, ...]:
+        """The hidden layers."""
+        return tuple(map(Layer, self.kernels[:-1], self.biases[:-1]))
+
+    def output_kernel(self, targets: np.ndarray) -> np.ndarray:
+        """Weights of some of its targets, given by their columns of y."""
+        return self.kernels[-1][:, np.searchsorted(self.targets, targets)]
+
+
+def networks_of(model: Any) -> list[Network]:
+    """The networks of a fitted `DGEXRegressor`: one, or as many as it has partitions."""
+    check_is_fitted(model)
+    if not hasattr(model, "partition_"):
+        raise TypeError(
+            f"Got {type(model).__name__}, but expected a fitted DGEXRegressor, which has layers to look into. Of a "
+            "Pipeline pass the last step, model[-1], with what the steps before it make of the data."
+        )
+    numbers = range(int(model.partition_.max()) + 1)
+    networks = []
+    for number in numbers:
+        targets = np.flatnonzero(model.partition_ == number)
+        *hidden, output = zip(model.coefs_, model.intercepts_, strict=True)
+        if len(numbers) > 1:
+            hidden = [(kernel[number], bias[number]) for kernel, bias in hidden]
+        kernels, biases = zip(*hidden, (output[0][:, targets], output[1][targets]), strict=True)
+        networks.append(Network(number, model._config.network.activation, kernels, biases, targets))
+    return networks
+
+
+def landmark_names(model: Any) -> np.ndarray:
+    """Names of the landmarks, or their numbers as text."""
+    return names_or_numbers(getattr(model, "feature_names_in_", None), model.n_features_in_)
+
+
+def target_names(model: Any) -> np.ndarray:
+    """Names of the targets, or their numbers as text."""
+    return names_or_numbers(getattr(model, "target_names_", None), model.n_outputs_)
+
+
+def names_or_numbers(names: np.ndarray | None, size: int) -> np.ndarray:
+    """Names, or numbers as text where there are none."""
+    chosen = range(size) if names is None else names
+    return np.array([str(name) for name in chosen], dtype=object)
+
+
+def positions_of(genes: Any, names: np.ndarray, what: str) -> np.ndarray:
+    """Where genes, given by name or by number, are among names; None for all."""
+    if genes is None:
+        return np.arange(len(names))
+    wanted = np.atleast_1d(np.asarray(genes, dtype=object))
+    place = {name: index for index, name in enumerate(names)}
+    numbers = range(len(names))
+    found = [
+        int(gene) if isinstance(gene, int | np.integer) and gene in numbers else place.get(gene) for gene in wanted
+    ]
+    unknown = [gene for gene, position in zip(wanted, found, strict=True) if position is None]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of {len(wanted)} {what} are unknown: {listed(unknown)}. There are {len(names)}, such as "
+            f"{listed(names[:3])}; they can be given by name or by number."
+        )
+    return np.array(found, dtype=np.intp)
+
+
+def standardized_landmarks(model: Any, X: Any) -> np.ndarray:
+    """Profiles as the network sees them, float32."""
+    array = _validation.validated_profiles(model, X, reset=False)
+    _validation.require_single_precision(array, "X")
+    return standardized(array, model.landmark_mean_, model.landmark_scale_).astype(np.float32, copy=False)

@@ -1,0 +1,541 @@
+"""What networks have learned, compared with independent computations and with what was planted."""
+
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import fisher_exact
+from sklearn.inspection import partial_dependence as sklearn_partial_dependence
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from dgex import DGEXRegressor, KNNGeneRegressor
+from dgex.inference import predict_anndata, predict_to_file
+from dgex.interpretation import (
+    HubUnits,
+    LandmarkAttribution,
+    Table,
+    activation_adjusted_r2,
+    gene_set_table,
+    hub_units,
+    landmark_attribution,
+    linear_attribution,
+    major_weights,
+    partial_dependence,
+    read_gmt,
+    target_reliability,
+)
+from dgex.interpretation._activations import adjusted_r2
+from dgex.io import open_expression, write_expression
+from dgex.metrics import genewise_correlation, genewise_mae, r_gene
+from dgex.persistence import load_model, save_model
+
+ACTIVATIONS = {
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0),
+    "gelu": lambda z: 0.5 * z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))),
+    "silu": lambda z: z / (1 + np.exp(-z)),
+    "identity": lambda z: z,
+}
+LANDMARKS, TARGETS = [f"L{n}" for n in range(12)], [f"T{n}" for n in range(9)]
+
+
+@pytest.fixture(scope="module")
+def frames(profiles):
+    X, y = profiles
+    return pd.DataFrame(X, columns=LANDMARKS), pd.DataFrame(y, columns=TARGETS)
+
+
+def fitted(frames, **parameters):
+    return DGEXRegressor(**{"hidden_layer_sizes": (7,), "max_iter": 8, "random_state": 0, **parameters}).fit(*frames)
+
+
+def of_network(model, target):
+    """Weights and biases in float64 of the network that infers a target."""
+    number = model.partition_[target]
+    several = model.partition_.max() > 0
+    hidden = [
+        (kernel[number], bias[number]) if several else (kernel, bias)
+        for kernel, bias in zip(model.coefs_[:-1], model.intercepts_[:-1], strict=True)
+    ]
+    return [(kernel.astype(float), bias.astype(float)) for kernel, bias in hidden]
+
+
+def activations(model, Z, target):
+    for kernel, bias in of_network(model, target):
+        Z = ACTIVATIONS[model.activation](Z @ kernel + bias)
+    return Z
+
+
+def forward(model, Z, target):
+    """The standardized prediction of one target, in float64."""
+    return activations(model, Z, target) @ model.coefs_[-1][:, target].astype(float) + model.intercepts_[-1][target]
+
+
+def standardized(model, X):
+    return (np.asarray(X, dtype=float) - model.landmark_mean_) / model.landmark_scale_
+
+
+# Major weights and hubs.
+
+
+def planted(*kernels, partition=None):
+    """A model with given weights."""
+    model = DGEXRegressor()
+    model.coefs_ = [np.asarray(kernel, dtype=np.float32) for kernel in kernels]
+    model.intercepts_ = [np.zeros(kernel.shape[-1], np.float32) for kernel in model.coefs_]
+    model.n_features_in_, model.n_outputs_ = model.coefs_[0].shape[-2], model.coefs_[-1].shape[1]
+    model.target_names_ = None
+    model.partition_ = np.zeros(model.n_outputs_, int) if partition is None else np.asarray(partition)
+    model._config = types.SimpleNamespace(network=types.SimpleNamespace(activation="tanh"))
+    return model
+
+
+@pytest.fixture
+def network():
+    """Five landmarks, 40 + 30 units and 20 targets with small weights, and some that stand out."""
+    rng = np.random.default_rng(0)
+    first, second, last = (rng.uniform(-0.1, 0.1, shape) for shape in ((5, 40), (40, 30), (30, 20)))
+    first[1, 7] = 3.0
+    first[4, 7] = -2.0
+    second[7, 11] = 1.5
+    last[11, [2, 5, 6]] = [4.0, 5.0, 3.0]
+    last[12, 9] = -4.0
+    return planted(first, second, last)
+
+
+def test_major_weights_are_those_that_stand_out_for_their_gene(network):
+    weights = major_weights(network)
+    assert weights.inputs["landmark"].tolist() == ["1", "4"]
+    assert weights.inputs["unit"].tolist() == [7, 7]
+    np.testing.assert_allclose(weights.inputs["weight"], [3.0, -2.0])
+    row = network.coefs_[0][1].astype(float)
+    np.testing.assert_allclose(weights.inputs["deviations"][0], (row[7] - row.mean()) / row.std(), rtol=1e-6)
+    (between,) = weights.hidden
+    assert (between["unit_below"].tolist(), between["unit"].tolist()) == ([7], [11])
+    assert weights.outputs["target"].tolist() == ["2", "5", "6", "9"]
+    assert weights.outputs["unit"].tolist() == [11, 11, 11, 12]
+    assert (weights.hidden_sizes, weights.n_landmarks, weights.n_targets, weights.n_networks) == ((40, 30), 5, 20, 1)
+    assert repr(weights) == "MajorWeights(2 from landmarks, 1 between hidden layers, 4 to targets)"
+    assert len(major_weights(network, n_std_in=100, n_std_out=100).inputs) == 0
+
+
+def test_hubs_are_ranked_by_their_targets_and_know_the_landmarks_behind_them(network):
+    first, second = hub_units(network)
+    assert (first.unit, first.n_targets, first.share_positive) == (11, 3, 1.0)
+    assert first.targets.tolist() == ["5", "2", "6"]
+    assert first.target_weights.tolist() == [5.0, 4.0, 3.0]
+    # Landmark 1 by 3.0 * 1.5, landmark 4 by -2.0 * 1.5.
+    assert first.landmarks.tolist() == ["1", "4"]
+    np.testing.assert_allclose(first.landmark_weights, [4.5, -3.0])
+    assert (second.unit, second.n_targets, second.share_positive) == (12, 1, 0.0)
+    assert second.landmarks.tolist() == []
+    table = hub_units(network, n_units=1).table(n_genes=2)
+    assert table["targets"].tolist() == [("5", "2")]
+    assert "unit 11: 3 targets, 100% positive, 2 landmarks" in repr(first)
+    assert "HubUnits of 2 units" in repr(hub_units(network))
+
+
+def test_hubs_of_several_networks_have_their_own_targets():
+    rng = np.random.default_rng(1)
+    first, last = rng.uniform(-0.1, 0.1, (2, 5, 40)), rng.uniform(-0.1, 0.1, (40, 6))
+    first[1, 3, 8] = 2.0
+    last[8, [1, 4]] = 3.0  # of the second network
+    model = planted(first, last, partition=[0, 1, 0, 0, 1, 1])
+    (hub,) = hub_units(model, weights=major_weights(model))
+    assert (hub.network, hub.unit, hub.targets.tolist()) == (1, 8, ["1", "4"])
+    assert hub.landmarks.tolist() == ["3"]
+    assert hub.background.tolist() == ["1", "4", "5"]
+    assert hub.name == "unit 8 of network 1"
+
+
+def test_names_are_those_of_training(frames):
+    weights = major_weights(fitted(frames), n_std_in=1.5, n_std_out=1.5)
+    assert set(weights.inputs["landmark"]) <= set(LANDMARKS)
+    assert len(weights.inputs)
+    assert set(weights.outputs["target"]) <= set(TARGETS)
+
+
+def test_what_is_no_network_is_refused(frames):
+    with pytest.raises(TypeError, match=r"Got KNNGeneRegressor, but expected a fitted DGEXRegressor"):
+        major_weights(KNNGeneRegressor().fit(*frames))
+    pipeline = make_pipeline(StandardScaler(), DGEXRegressor(hidden_layer_sizes=3, max_iter=1)).fit(*frames)
+    with pytest.raises(TypeError, match=r"pass the last step, model\[-1\]"):
+        hub_units(pipeline)
+    with pytest.raises(ValueError, match="Got n_std_out=0, but expected a positive number"):
+        major_weights(fitted(frames), n_std_out=0)
+
+
+# Activations.
+
+
+@pytest.mark.parametrize("parameters", [{}, {"hidden_layer_sizes": (20, 15), "n_partitions": 2}])
+def test_adjusted_r2_is_that_of_scikit_learn(frames, parameters):
+    X, y = frames
+    model = fitted(frames, **parameters)
+    table = activation_adjusted_r2(model, X, y)
+    assert table["target"].tolist() == TARGETS
+    Z = standardized(model, X)
+
+    def expected(predictors, target):
+        r2 = LinearRegression().fit(predictors, y.iloc[:, target]).score(predictors, y.iloc[:, target])
+        return 1 - (1 - r2) * (len(X) - 1) / (len(X) - 1 - predictors.shape[1])
+
+    for target in range(9):
+        assert table["landmarks"][target] == pytest.approx(expected(Z, target), abs=1e-5)
+        assert table["activations"][target] == pytest.approx(expected(activations(model, Z, target), target), abs=1e-4)
+
+
+def test_adjusted_r2_counts_independent_predictors_only():
+    rng = np.random.default_rng(0)
+    few = rng.normal(size=(50, 4))
+    y = few @ rng.normal(size=(4, 3)) + rng.normal(size=(50, 3))
+    many = few @ rng.normal(size=(4, 80))  # more than profiles, but of rank 4
+    np.testing.assert_allclose(adjusted_r2(many, y), adjusted_r2(few, y), rtol=1e-6)
+
+
+def test_adjusted_r2_is_undefined_without_degrees_of_freedom_and_for_constant_targets():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(20, 3))
+    assert np.isnan(adjusted_r2(rng.normal(size=(20, 30)), y)).all()
+    assert np.isnan(adjusted_r2(rng.normal(size=(20, 19)), y)).all()
+    assert not np.isnan(adjusted_r2(rng.normal(size=(20, 18)), y)).any()
+    y[:, 1] = 7.0
+    assert np.isnan(adjusted_r2(rng.normal(size=(20, 5)), y)).tolist() == [False, True, False]
+    assert adjusted_r2(np.ones((20, 5)), y)[0] == pytest.approx(0.0)
+
+
+def test_activations_need_as_many_targets_as_profiles(frames):
+    with pytest.raises(ValueError, match="Got 120 profiles in X and 119 in y"):
+        activation_adjusted_r2(fitted(frames), frames[0], frames[1][1:])
+
+
+# Attribution.
+
+
+def numerical_jacobians(model, Z, target, step=1e-5):
+    """Derivatives by finite differences, shape (n_profiles, n_landmarks)."""
+    moves = step * np.eye(Z.shape[1])
+    return np.stack(
+        [(forward(model, Z + move, target) - forward(model, Z - move, target)) / (2 * step) for move in moves], axis=1
+    )
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("parameters", [{}, {"hidden_layer_sizes": (7, 6, 5)}, {"n_partitions": 3}])
+def test_jacobians_are_exact(frames, activation, parameters):
+    X, _ = frames
+    model = fitted(frames, activation=activation, **parameters)
+    attribution = landmark_attribution(model, X[:70])
+    assert attribution.landmarks.tolist() == LANDMARKS
+    Z = standardized(model, X[:70])
+    for target in range(9):
+        jacobians = numerical_jacobians(model, Z, target)
+        np.testing.assert_allclose(attribution.mean[:, target], jacobians.mean(axis=0), rtol=1e-3, atol=2e-6)
+        np.testing.assert_allclose(
+            attribution.magnitude[:, target], np.abs(jacobians).mean(axis=0), rtol=1e-3, atol=2e-6
+        )
+
+
+@pytest.mark.parametrize("parameters", [{}, {"hidden_layer_sizes": (7, 6), "n_partitions": 2, "activation": "gelu"}])
+def test_integrated_gradients_are_complete(frames, parameters):
+    X, _ = frames
+    model = fitted(frames, max_iter=40, **parameters)
+    attribution = landmark_attribution(model, X[:30], method="integrated_gradients")
+    Z = standardized(model, X[:30])
+    start = Z.mean(axis=0)
+    for target in range(9):
+        difference = (forward(model, Z, target) - forward(model, start[None], target)).mean()
+        assert attribution.mean[:, target].sum() == pytest.approx(difference, abs=1e-5)
+    assert np.abs(attribution.gap).max() < 1e-5
+    # Two steps are too few, and the gap says so.
+    coarse = landmark_attribution(model, X[:30] * 2, method="integrated_gradients", n_steps=1)
+    assert np.abs(coarse.gap).max() > 100 * np.abs(attribution.gap).max()
+
+
+def test_integrated_gradients_are_integrals_of_derivatives(frames):
+    X, _ = frames
+    model = fitted(frames, max_iter=40)
+    baseline = X.iloc[5]
+    attribution = landmark_attribution(
+        model, X[:4], ["T2"], method="integrated_gradients", baseline=baseline, n_steps=40
+    )
+    Z, start = standardized(model, X[:4]), standardized(model, baseline)
+    fine = (np.arange(400) + 0.5) / 400
+    parts = np.array(
+        [(z - start) * numerical_jacobians(model, start + fine[:, None] * (z - start), 2).mean(axis=0) for z in Z]
+    )
+    np.testing.assert_allclose(attribution.mean[:, 0], parts.mean(axis=0), atol=2e-5)
+    np.testing.assert_allclose(attribution.magnitude[:, 0], np.abs(parts).mean(axis=0), atol=2e-5)
+
+
+def test_targets_are_chosen_by_name_or_number(frames):
+    X, _ = frames
+    model = fitted(frames, n_partitions=2)
+    everything = landmark_attribution(model, X[:20])
+    some = landmark_attribution(model, X[:20], targets=["T7", 2])
+    assert some.targets.tolist() == ["T7", "T2"]
+    np.testing.assert_allclose(some.mean, everything.mean[:, [7, 2]], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"2 of 3 targets are unknown: T99, 12\. There are 9, such as T0, T1, T2"):
+        landmark_attribution(model, X, targets=["T1", "T99", 12])
+    with pytest.raises(ValueError, match="Got method='shap'"):
+        landmark_attribution(model, X, method="shap")
+    with pytest.raises(
+        ValueError, match=r"Got a baseline of shape \(3,\), but expected a finite number for each of 12"
+    ):
+        landmark_attribution(model, X, method="integrated_gradients", baseline=[1, 2, 3])
+    with pytest.raises(ValueError, match="1 of 12 genes are missing"):
+        landmark_attribution(model, X.iloc[:, 1:])
+
+
+def test_blocks_do_not_change_the_result(frames, monkeypatch):
+    X, _ = frames
+    model = fitted(frames)
+    expected = landmark_attribution(model, X)
+    monkeypatch.setattr("dgex._derivatives.SUMMED_ROWS", 7)
+    monkeypatch.setattr("dgex._derivatives.DERIVATIVE_BYTES", 4 * 12 * 4)
+    blocked = landmark_attribution(model, X)
+    np.testing.assert_allclose(blocked.mean, expected.mean, rtol=1e-5)
+    np.testing.assert_allclose(blocked.magnitude, expected.magnitude, rtol=1e-5)
+
+
+def test_strongest_genes_come_first(frames):
+    X, y = frames
+    attribution = landmark_attribution(fitted(frames), X)
+    linear = linear_attribution(Ridge().fit(X, y), X, y)
+    table = attribution.strongest_landmarks("T3", n=4, beside=linear)
+    assert list(table.columns) == ["landmark", "mean", "magnitude", "linear"]
+    order = np.argsort(-attribution.magnitude[:, 3])[:4]
+    assert table["landmark"].tolist() == [LANDMARKS[index] for index in order]
+    np.testing.assert_array_equal(table["linear"], linear.mean[order, 3])
+    targets = attribution.strongest_targets("L5", n=2)
+    assert targets["target"].tolist() == [TARGETS[index] for index in np.argsort(-attribution.magnitude[5])[:2]]
+    assert repr(attribution) == "LandmarkAttribution(jacobian, 12 landmarks x 9 targets)"
+    other = LandmarkAttribution("linear", np.array(["A"]), linear.targets, linear.mean[:1], linear.magnitude[:1])
+    with pytest.raises(ValueError, match="with other landmarks"):
+        attribution.strongest_landmarks(0, beside=other)
+
+
+def test_coefficients_of_linear_models_are_in_the_same_units(frames):
+    X, y = frames
+    for model in (LinearRegression(), make_pipeline(StandardScaler(), Ridge(3.0))):
+        attribution = linear_attribution(model.fit(X, y), X, y)
+        last = model[-1] if hasattr(model, "steps") else model
+        by_x = last.coef_ if hasattr(model, "steps") else last.coef_ * X.std(ddof=0).to_numpy()
+        expected = (by_x / y.std(ddof=0).to_numpy()[:, None]).T
+        np.testing.assert_allclose(attribution.mean, expected, rtol=0.02)  # the paper's 1e-3 beside the deviation
+        np.testing.assert_array_equal(attribution.magnitude, np.abs(attribution.mean))
+        assert attribution.landmarks.tolist() == LANDMARKS
+    # A network without hidden nonlinearity is a linear model, too.
+    network = fitted(frames, activation="identity")
+    np.testing.assert_allclose(
+        linear_attribution(network, X, y).mean, landmark_attribution(network, X).mean, rtol=0.15, atol=1e-3
+    )
+    with pytest.raises(ValueError, match="DGEXRegressor are not linear"):
+        linear_attribution(fitted(frames, max_iter=60, activation="relu"), X, y)
+    with pytest.raises(ValueError, match="Got y with 3 targets, but the model predicts 9"):
+        linear_attribution(LinearRegression().fit(X, y), X, y.iloc[:, :3])
+
+
+def test_partial_dependence_is_that_of_scikit_learn(frames):
+    X, _ = frames
+    for parameters in ({}, {"n_partitions": 2}):
+        model = fitted(frames, **parameters)
+        curve = partial_dependence(model, X, "L4", targets=["T6", 0], n_points=5, percentiles=(0, 100))
+        assert list(curve.columns) == ["expression", "T6", "T0"]
+        assert curve["expression"][[0, -1]].tolist() == pytest.approx([X["L4"].min(), X["L4"].max()], rel=1e-5)
+        expected = sklearn_partial_dependence(
+            model, X, ["L4"], custom_values={"L4": curve["expression"].astype(np.float32)}, kind="average"
+        )["average"]
+        np.testing.assert_allclose(curve["T6"], expected[6], rtol=1e-5)
+        np.testing.assert_allclose(curve["T0"], expected[0], rtol=1e-5)
+    with pytest.raises(ValueError, match="Got n_points=1"):
+        partial_dependence(model, X, "L4", n_points=1)
+
+
+def regulated(rng, n_profiles=3000, n_landmarks=40, n_targets=120):
+    """Targets that one landmark each regulates: half of them linearly, half by how far it is from its mean."""
+    X = rng.normal(size=(n_profiles, n_landmarks))
+    regulators = rng.integers(n_landmarks, size=n_targets)
+    effect = X[:, regulators]
+    nonlinear = np.arange(n_targets) % 2 == 1
+    effect[:, nonlinear] = 1.6 * (np.abs(effect[:, nonlinear]) - 0.8)
+    others = 0.3 * X @ rng.normal(size=(n_landmarks, n_targets)) / np.sqrt(n_landmarks)
+    y = effect + others + 0.3 * rng.normal(size=(n_profiles, n_targets))
+    return X.astype(np.float32), y.astype(np.float32), regulators, nonlinear
+
+
+def share_found(attribution, regulators, n_top=5):
+    top = np.argsort(-attribution.magnitude, axis=0)[:n_top]
+    return (top == regulators).any(axis=0)
+
+
+@pytest.mark.parametrize("method", ["jacobian", "integrated_gradients"])
+def test_planted_regulators_are_found_better_than_by_linear_coefficients(method):
+    X, y, regulators, nonlinear = regulated(np.random.default_rng(0))
+    model = DGEXRegressor(
+        hidden_layer_sizes=(200,), activation="relu", solver="adamw", max_iter=25, dropout=0.0, random_state=0
+    ).fit(X, y)
+    found = share_found(landmark_attribution(model, X[:200], method=method), regulators)
+    by_linear = share_found(linear_attribution(LinearRegression().fit(X, y), X, y), regulators)
+    assert found.mean() >= 0.9
+    assert found[nonlinear].mean() >= by_linear[nonlinear].mean() + 0.3
+    assert found[~nonlinear].mean() >= by_linear[~nonlinear].mean() - 0.02
+
+
+# Reliability.
+
+
+def test_reliability_is_of_the_metrics(frames):
+    X, y = frames
+    model = fitted(frames)
+    table = target_reliability(model, X, y, well_inferred=0.8)
+    predictions = model.predict(X)
+    np.testing.assert_array_equal(table["error"], genewise_mae(y, predictions, scale=model.target_scale_))
+    np.testing.assert_array_equal(table["correlation"], genewise_correlation(y, predictions))
+    np.testing.assert_array_equal(table["r_gene"], r_gene(y, predictions))
+    np.testing.assert_array_equal(table["well_inferred"], r_gene(y, predictions) >= 0.8)
+    assert table["target"].tolist() == TARGETS
+    assert not hasattr(model, "target_reliability_")
+
+
+def test_reliability_is_saved_and_written_beside_the_targets(frames, tmp_path):
+    X, y = frames
+    ridge = make_pipeline(StandardScaler(), Ridge()).fit(X, y)
+    write_expression(tmp_path / "x.gctx", X.to_numpy(), profile_ids=[f"p{n}" for n in range(120)], gene_ids=LANDMARKS)
+    for model, last in ((fitted(frames), None), (KNNGeneRegressor().fit(X, y), None), (ridge, ridge[-1])):
+        table = target_reliability(model, X, y, store=True)
+        assert (last or model).target_reliability_ is table
+        loaded = load_model(save_model(model, tmp_path / "model.dgex"))
+        names = {} if last is None else {"target_names": TARGETS}
+        path = predict_to_file(loaded, tmp_path / "x.gctx", tmp_path / "y.gctx", verbose=False, **names)
+        with open_expression(path) as file:
+            for name in ("error", "correlation", "r_gene", "well_inferred"):
+                assert np.isnan(file.gene_metadata[name][:12].astype(float)).all()
+                np.testing.assert_allclose(file.gene_metadata[name][12:].astype(float), table[name].astype(float))
+        inferred = predict_anndata(loaded, open_expression(path).path and _as_anndata(X), **names)
+        np.testing.assert_allclose(inferred.var["r_gene"][12:], table["r_gene"])
+
+
+def _as_anndata(X):
+    from anndata import AnnData
+
+    return AnnData(X.to_numpy(), var=pd.DataFrame(index=pd.Index(LANDMARKS, dtype=object)))
+
+
+def test_fitting_again_forgets_the_reliability_of_before(frames):
+    X, y = frames
+    for model in (fitted(frames), KNNGeneRegressor().fit(X, y)):
+        target_reliability(model, X, y, store=True)
+        model.fit(X, y)
+        assert not hasattr(model, "target_reliability_")
+    network = fitted(frames)
+    target_reliability(network, X, y, store=True)
+    assert not hasattr(network.partial_fit(X, y), "target_reliability_")
+
+
+# Gene sets.
+
+
+def test_enrichment_is_fishers_exact_test_with_benjamini_and_hochberg(tmp_path):
+    rng = np.random.default_rng(0)
+    background = [f"G{number}" for number in range(200)]
+    sets = {f"set {number}": list(rng.choice(background, 20, replace=False)) for number in range(12)}
+    genes = sets["set 3"][:10] + background[:15]
+    genes = list(dict.fromkeys(genes))
+    lines = [f"{name}\tdescription\t" + "\t".join([*members, "not measured"]) for name, members in sets.items()]
+    (tmp_path / "sets.gmt").write_text("\n".join(lines) + "\n\n")
+    table = gene_set_table(genes, tmp_path / "sets.gmt", background=background)
+    p = {}
+    for name, members in sets.items():
+        both = len(set(genes) & set(members))
+        counts = [[both, 20 - both], [len(genes) - both, 200 - 20 - len(genes) + both]]
+        p[name] = fisher_exact(counts, alternative="greater").pvalue
+    ascending = sorted(p, key=p.get)
+    q, least = {}, 1.0
+    for rank in range(len(ascending), 0, -1):
+        least = min(least, p[ascending[rank - 1]] * len(ascending) / rank)
+        q[ascending[rank - 1]] = least
+    assert table["gene_set"][0] == "set 3"
+    assert table["p"].tolist() == sorted(table["p"])
+    for row in table:
+        assert row["p"] == pytest.approx(p[row["gene_set"]], rel=1e-9)
+        assert row["q"] == pytest.approx(q[row["gene_set"]], rel=1e-9)
+        assert row["overlap"] == len(row["genes"]) == len(set(genes) & set(sets[row["gene_set"]]))
+        assert row["fold"] == pytest.approx(row["overlap"] * 200 / (20 * len(genes)))
+    assert table["list_size"].tolist() == [len(genes)] * len(table)
+
+
+def test_a_hub_gets_the_name_of_its_targets(network):
+    symbols = {str(number): f"SYM{number}" for number in range(20)}
+    sets = {"planted": ["SYM2", "SYM5", "SYM6", "elsewhere"], "other": ["SYM1", "SYM3", "SYM9"]}
+    hubs = hub_units(network)
+    table = gene_set_table(hubs[0], sets, symbols=symbols, min_size=2)
+    assert table["list"].tolist() == ["unit 11"]
+    assert (table["gene_set"][0], table["overlap"][0], table["set_size"][0]) == ("planted", 3, 3)
+    assert table["genes"][0] == ("SYM2", "SYM5", "SYM6")
+    both = gene_set_table(hubs, sets, symbols=symbols, min_size=2)
+    assert both["list"].tolist() == ["unit 11", "unit 12"]
+    assert isinstance(hubs[:1], HubUnits)
+    # Two lists and two sets are four tests.
+    assert both["q"][0] == pytest.approx(4 * both["p"][0])
+
+
+def test_the_targets_of_every_landmark_are_tested(frames):
+    attribution = landmark_attribution(fitted(frames), frames[0])
+    table = gene_set_table(attribution, {"some": TARGETS[:3]}, n_top=3, min_size=1)
+    assert set(table["list"]) <= set(LANDMARKS)
+    for row in table:
+        top = attribution.strongest_targets(row["list"], 3)["target"]
+        assert set(row["genes"]) == set(top) & set(TARGETS[:3])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"genes": ["a"], "gene_sets": {"s": ["a"]}}, "list of genes without background"),
+        ({"genes": ["a", "z"], "gene_sets": {"s": ["a"]}, "background": ["a", "b"]}, "1 genes of the list are not in"),
+        (
+            {"genes": ["a"], "gene_sets": {"s": ["x", "y"]}, "background": ["a", "b"]},
+            "None of the 1 gene sets has 5 to",
+        ),
+    ],
+)
+def test_lists_that_cannot_be_tested_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        gene_set_table(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no gene sets"),
+        ("a\tb\tc\nset only\n", "line 2: got 1 fields, but expected a name, a description and genes"),
+        ("a\tb\tc\na\tb\td\n", "line 2: the gene set 'a' is there twice"),
+    ],
+)
+def test_what_is_wrong_with_gmt_is_said(text, message, tmp_path):
+    (tmp_path / "sets.gmt").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_gmt(tmp_path / "sets.gmt")
+
+
+# Tables.
+
+
+def test_tables_are_columns_rows_and_text():
+    table = Table({"gene": np.array(["a", "b", "c"], dtype=object), "error": np.array([0.5, 0.25, np.nan])})
+    assert len(table) == 3
+    assert next(iter(table)) == {"gene": "a", "error": 0.5}
+    assert table.rows(table["error"] < 0.4)["gene"].tolist() == ["b"]
+    assert table.to_pandas().shape == (3, 2)
+    assert str(table).splitlines()[0] == "gene  error"
+    assert "... and 90 more rows" in str(Table({"n": np.arange(100)}))
+    assert "<td>0.25</td>" in table._repr_html_()
+    assert repr(table) == "Table(3 rows: gene, error)"
+    with pytest.raises(KeyError, match="Got the column 'x', but expected one of"):
+        table["x"]
+    with pytest.raises(ValueError, match="expected the same length"):
+        Table({"a": np.arange(2), "b": np.arange(3)})
