@@ -22,6 +22,7 @@ MODULES = sorted(FILES)
 
 # A module may import those of lower layers only.
 LAYERS = {
+    "_files": 0,
     "_frames": 0,
     "_progress": 0,
     "_statistics": 0,

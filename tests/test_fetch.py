@@ -19,7 +19,7 @@ import pooch
 import pytest
 
 import dgex.datasets
-from dgex import recipes
+from dgex import _files, recipes
 from dgex.datasets import (
     _download,
     _fetch,
@@ -796,12 +796,12 @@ def test_a_lock_on_a_file_that_is_gone_is_none(tmp_path):
     pytest.importorskip("fcntl")
     path = tmp_path / ".name.lock"
     with path.open("ab") as first, path.open("ab") as second:
-        assert _folder._has_lock(path, first, verbose=False)
+        assert _files._has_lock(path, first, pytest.fail)
         path.unlink()
         first.close()
-        assert not _folder._has_lock(path, second, verbose=False)
+        assert not _files._has_lock(path, second, pytest.fail)
         path.touch()
-        assert not _folder._has_lock(path, second, verbose=False)
+        assert not _files._has_lock(path, second, pytest.fail)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])

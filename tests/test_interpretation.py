@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dgex import DGEXRegressor, KNNGeneRegressor
+from dgex.datasets import make_expression_profiles
 from dgex.inference import predict_anndata, predict_to_file
 from dgex.interpretation import (
     HubUnits,
@@ -383,6 +384,36 @@ def test_planted_regulators_are_found_better_than_by_linear_coefficients(method)
     assert found.mean() >= 0.9
     assert found[nonlinear].mean() >= by_linear[nonlinear].mean() + 0.3
     assert found[~nonlinear].mean() >= by_linear[~nonlinear].mean() - 0.02
+
+
+def dominant_program(data, n_bins=25):
+    """Of every target, the program that explains most of its variance by itself, and whether no other comes near."""
+    order = np.argsort(np.argsort(data.programs, axis=0), axis=0) * n_bins // len(data.programs)
+    means = np.array([[data.expression[bins == number].mean(axis=0) for number in range(n_bins)] for bins in order.T])
+    explained = means.var(axis=1) / data.expression.var(axis=0)  # programs x targets
+    first, second = np.sort(explained, axis=0)[[-1, -2]]
+    return explained.argmax(axis=0), (first >= 0.5) & (second < first / 2)
+
+
+def test_programs_of_generated_profiles_are_found_by_their_landmarks():
+    data = make_expression_profiles(
+        3000, n_landmarks=60, n_targets=300, n_states=40, n_programs=30, nonlinearity=1.0, random_state=0
+    )
+    program, dominated = dominant_program(data)
+    assert dominated.sum() >= 50
+    reports = np.arange(60) % 30  # the program that each landmark reports: two landmarks for each
+    model = DGEXRegressor(
+        hidden_layer_sizes=(200,), activation="gelu", solver="adamw", batch_size=100, max_iter=30, random_state=0
+    ).fit(data.X, data.y)
+    ridge = Ridge(10).fit(data.X, data.y)
+    shares = {}
+    for attribution in (landmark_attribution(model, data.X[:200]), linear_attribution(ridge, data.X, data.y)):
+        right = reports[np.argsort(-attribution.magnitude, axis=0)] == program
+        shares[attribution.method] = right[:5].any(axis=0)[dominated].mean(), right[:2].all(axis=0)[dominated].mean()
+    assert shares["jacobian"][0] >= 0.9
+    assert shares["jacobian"][0] >= shares["linear"][0]
+    # Both landmarks of the program come before all others more often than by coefficients.
+    assert shares["jacobian"][1] > shares["linear"][1]
 
 
 # Reliability.

@@ -20,10 +20,10 @@ from cmapPy.pandasGEXpress import write_gct as cmap_write_gct
 from cmapPy.pandasGEXpress import write_gctx as cmap_write_gctx
 from cmapPy.pandasGEXpress.GCToo import GCToo
 
+from dgex import _files
 from dgex.io import (
     ExpressionFileError,
     _delimited,
-    _destination,
     _gct,
     _hdf5,
     _text,
@@ -340,6 +340,20 @@ def test_rows_that_cannot_be_told_are_asked_for(tmp_path):
         open_expression(path, rows="columns")
 
 
+@pytest.mark.parametrize("row", [0, 5, 30])
+@pytest.mark.parametrize("column", [1, 3])
+def test_a_bad_cell_is_an_error_wherever_it_is(row, column, tmp_path):
+    lines = [[f"ENSG{number:011d}", *"1234"] for number in range(40)]
+    lines[row][column] = "#REF!"
+    text = "\n".join("\t".join(line) for line in [["gene", *(f"GSM{n}" for n in range(4))], *lines])
+    (tmp_path / "x.tsv").write_text(text + "\n")
+    with open_expression(tmp_path / "x.tsv") as file:
+        assert file.shape == (4, 40)
+        message = rf"got '#REF!' in row '{lines[row][0]}', column 'GSM{column - 1}', .* metadata=\['GSM{column - 1}'\]"
+        with pytest.raises(ExpressionFileError, match=message):
+            file.read()
+
+
 def test_npz_with_names_and_metadata(tmp_path):
     X = np.arange(6, dtype=np.float64).reshape(2, 3)
     np.savez_compressed(
@@ -539,7 +553,7 @@ def test_a_full_disk_leaves_the_old_file(expression, ending, tmp_path, monkeypat
 def test_what_a_part_takes_already_need_not_be_free(expression, ending, tmp_path, monkeypatch):
     X, described = expression
     path = tmp_path / f"expression{ending}"
-    needed = _destination.OVERHEAD_BYTES + X.nbytes
+    needed = _files.OVERHEAD_BYTES + X.nbytes
 
     def write(profiles, error=None):
         with create_expression(path, **described, resume=True) as writer:
@@ -549,7 +563,7 @@ def test_what_a_part_takes_already_need_not_be_free(expression, ending, tmp_path
 
     with pytest.raises(KeyError, match="trouble"):
         write(X[:60], KeyError("trouble"))
-    assert _destination.bytes_on_disk(tmp_path / f".{path.name}.part") >= X[:60].nbytes
+    assert _files.bytes_on_disk(tmp_path / f".{path.name}.part") >= X[:60].nbytes
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=needed - X[:60].nbytes))
     write(X[60:])
     np.testing.assert_array_equal(open_expression(path).read(), X)
@@ -563,6 +577,8 @@ def test_a_part_that_is_begun_anew_forgets_how_far_the_last_was(expression, tmp_
         writer.__enter__()  # and never left: killed
         writer.write(profiles)
         writer._file.close()
+        writer._raw.close()
+        writer._lock.close()
     with create_expression(path, **described, resume=True) as writer:
         assert writer.n_written == 0
         writer.write(X)
@@ -597,7 +613,7 @@ def test_what_cannot_be_written_is_said(expression, tmp_path):
     with pytest.raises(ExpressionFileError, match="profile ids more than once"):
         write_expression(tmp_path / "x.gctx", X, **described | {"profile_ids": ["a"] * 70})
     assert list(tmp_path.iterdir()) == []
-    denied = _destination.explained(tmp_path, PermissionError(13, "Permission denied"))
+    denied = _files.explained(tmp_path, PermissionError(13, "Permission denied"))
     assert isinstance(denied, PermissionError)
     assert "Choose a folder that you may write to" in str(denied)
 

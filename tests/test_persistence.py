@@ -871,7 +871,7 @@ def test_a_limit_of_the_system_on_files_is_an_error(profiles, path):
 
 def test_a_folder_of_that_name_is_an_error(tmp_path):
     (tmp_path / "model.dgex").mkdir()
-    with pytest.raises(OSError, match="could not be written"):
+    with pytest.raises(OSError, match="is a folder, but expected the name of a file"):
         save_model(Ridge(), tmp_path / "model.dgex")
     assert [file.name for file in tmp_path.iterdir()] == ["model.dgex"]
     with pytest.raises(IsADirectoryError):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dgex._files import require_destination
 from dgex._plan import ROLE, ROLES, InferencePlan, inference_plan
 from dgex._progress import Progress
 from dgex._validation import listed, warn_user
@@ -96,7 +97,7 @@ def predict_to_file(
     """
     destination = Path(destination)
     with nullcontext(source) if isinstance(source, ExpressionFile) else open_expression(source) as file:
-        _require_another_file(file.path, destination)
+        require_destination(destination, file.path)
         plan = inference_plan(model, file, landmark_names, target_names, missing)
         _run(plan, destination, compression, resume, verbose)
     return destination
@@ -214,11 +215,6 @@ def _inferred(plan: InferencePlan, verbose: bool) -> Iterator[tuple[slice, np.nd
         yield rows, plan.infer(plan.read(rows))
         progress.show(rows.stop)
     progress.end()
-
-
-def _require_another_file(source: Path, destination: Path) -> None:
-    if destination.exists() and source.exists() and destination.samefile(source):
-        raise ValueError(f"Got {destination} as source and destination, but expected two files.")
 
 
 def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool, verbose: bool) -> None:

@@ -23,8 +23,8 @@ from sklearn.pipeline import Pipeline
 
 from dgex import __version__
 from dgex._encoding import ARRAY_KINDS, CONTENTS, Decoder, Encoder, ModelFileError, is_plain, versions
+from dgex._files import require_space, whole
 from dgex._validation import warn_user
-from dgex.io._destination import explained, require_space
 
 __all__ = ["ModelFileError", "is_model_file", "load_model", "model_summary", "save_model"]
 
@@ -117,17 +117,10 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> Path:
         "model": encoded,
     }
     text = json.dumps(contents, indent=1, allow_nan=False).encode()
-    require_space(path, len(text) + sum(array.nbytes for array in encoder.arrays.values()))
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with whole(path) as part:
+        require_space(path, len(text) + sum(array.nbytes for array in encoder.arrays.values()))
         with part.open("wb") as file:
             _write(file, text, encoder.arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        raise explained(path, error) from error
     return path
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dgex._commands._predict import fitted_model
+from dgex._files import whole
 from dgex._plan import ROLE, inference_plan
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, open_expression
@@ -178,12 +179,7 @@ def gene_rows(
 
 def write_table(path: str, rows: Sequence[dict[str, Any]]) -> None:
     """Write a table as tab-separated text, whole or not at all."""
-    part = Path(path).with_name(f".{Path(path).name}.part")
-    try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(Path(path)) as part, part.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dgex._commands._genes import columns_of, gene_list
+from dgex._files import require_destination
 from dgex._progress import Progress, amount
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, open_expression
@@ -66,7 +66,7 @@ def train(
     parameters = chosen_parameters(
         method, recipe, {"hidden_layer_sizes": hidden, "dropout": dropout, "max_iter": epochs}, dict(settings)
     )
-    require_writable(destination)
+    require_destination(Path(destination), expression, landmarks, targets, validation)
     with open_expression(expression, rows=rows, layer=layer) as file:
         names = genes_to_learn(file, gene_list(landmarks), None if targets is None else gene_list(targets))
         X, y = (file.read(genes=genes) for genes in names)
@@ -99,15 +99,6 @@ def chosen_parameters(
 
     network = recipes.paper(recipe)
     return {"hidden_layer_sizes": network.hidden_layer_sizes, "dropout": network.dropout} | of_network | settings
-
-
-def require_writable(destination: str) -> None:
-    """Raise unless a file can be written there, before hours are spent on what belongs into it."""
-    folder = Path(destination).absolute().parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder} to write {destination} into. Create it first.")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{destination} cannot be written. Choose a folder that you may write to.")
 
 
 def genes_to_learn(

@@ -16,8 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from dgex._files import hidden
 from dgex._progress import Progress, amount
-from dgex.datasets._folder import alone, hidden, require_space, require_writable, say, unwritten
+from dgex.datasets._folder import one_at_a_time, require_space, require_writable, say, unwritten
 
 if TYPE_CHECKING:
     import requests
@@ -105,7 +106,7 @@ def fetch(file: RemoteFile, url: str, folder: Path, check: Check, *, n_retries: 
     pooch = pooch_module()
     path, packed = folder / file.stored_name, folder / file.name
     require_writable(folder)
-    with alone(hidden(path, "lock"), verbose=verbose), quiet(pooch.get_logger()):
+    with one_at_a_time(path, verbose=verbose), quiet(pooch.get_logger()):
         if path.exists():  # another process has fetched it meanwhile
             return path
         download = Download(hidden(packed, "part"), file, check, n_retries=n_retries, verbose=verbose)

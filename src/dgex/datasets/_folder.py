@@ -1,29 +1,20 @@
-"""The folder of fetched files: room in it, hidden files, and one process at a time."""
+"""The folder of fetched files: room in it, and one process at a time."""
 
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
+from dgex._files import alone, hidden
 from dgex._progress import amount
 
-if sys.platform != "win32":
-    import fcntl
-
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-
-
-def hidden(path: Path, ending: str) -> Path:
-    """A file beside another that is not meant to be seen."""
-    return path.with_name(f".{path.name}.{ending}")
 
 
 def require_writable(folder: Path) -> None:
@@ -61,40 +52,11 @@ def unwritten(part: Path, error: OSError, kept: str) -> OSError:
 
 
 @contextmanager
-def alone(path: Path, *, verbose: bool) -> Iterator[None]:
-    """Let one process through at a time, by a lock on a file, which the system lifts when the process ends.
-
-    Where the system has no such locks (Windows, some network file systems), all are let through.
-    """
-    if sys.platform == "win32":
+def one_at_a_time(path: Path, *, verbose: bool) -> Iterator[None]:
+    """Wait for another process that fetches the same file."""
+    wait = partial(say, f"Waiting for another process that fetches {path.name}.", verbose=verbose)
+    with alone(hidden(path, "lock"), wait):
         yield
-    else:
-        file = path.open("ab")
-        while not _has_lock(path, file, verbose=verbose):
-            file.close()
-            file = path.open("ab")
-        with file:
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-
-
-def _has_lock(path: Path, file: BinaryIO, *, verbose: bool) -> bool:
-    """Wait for the lock; False if the file was removed meanwhile by the process that had it."""
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Waiting for another process that fetches {path.stem[1:]}.", verbose=verbose)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
 
 
 def say(message: str, *, verbose: bool) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from dgex._validation import listed
 from dgex.io._destination import ExpressionWriter
 from dgex.io._source import ExpressionFile, ExpressionFileError
-from dgex.io._text import TextTable, next_line, number_of, open_lines, split, text_of, typed
+from dgex.io._text import MISSING, TextTable, next_line, number_of, open_lines, split, text_of, typed
 
 DELIMITERS = "\t,;"
 
@@ -35,6 +35,9 @@ ANNOTATION = frozenset(
         "length",
         "entrez",
         "entrezid",
+        "entrez_id",
+        "gc",
+        "gc_content",
         "gene_length",
     }
 )
@@ -149,13 +152,17 @@ def read_head(path: Path) -> tuple[list[str], list[list[str]], int, str]:
 def value_fields(
     path: Path, names: Sequence[str], sample: Sequence[Sequence[str]], metadata: Sequence[str]
 ) -> np.ndarray:
-    """Which columns are expression: those of numbers, but for the leading ones that describe."""
+    """Which columns are expression: those of numbers, but for the leading ones that describe.
+
+    A column of numbers may have a cell that is none, which is an error once it is read.
+    """
     unknown = [name for name in metadata if name not in names]
     if unknown:
         raise ValueError(f"Got metadata={listed(unknown)}, but expected columns of {path.name}: {listed(names)}.")
 
     def describes(index: int) -> bool:
-        return names[index] in metadata or any(not is_number(row[index]) for row in sample if index < len(row))
+        given = [row[index] for row in sample if index < len(row) and row[index].strip().lower() not in MISSING]
+        return names[index] in metadata or sum(map(is_number, given)) < len(given) / 2
 
     first = 1
     while first < len(names) and (describes(first) or names[first].strip().lower() in ANNOTATION):

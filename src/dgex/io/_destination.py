@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from dgex._files import (
+    bytes_on_disk,
+    explained,
+    hidden,
+    require_destination,
+    require_space,
+    synchronize,
+    writing,
+)
 from dgex.io._source import unique_ids
-
-# Bytes that a file takes beyond its numbers, generously.
-OVERHEAD_BYTES = 2**20
 
 
 class ExpressionWriter(ABC):
@@ -58,7 +62,7 @@ class ExpressionWriter(ABC):
         resume: bool,
     ):
         self.path = path
-        self.part = path.with_name(f".{path.name}.part")
+        self.part = hidden(path, "part")
         self.profile_ids = unique_ids(path, profile_ids, "profile")
         self.gene_ids = unique_ids(path, gene_ids, "gene")
         self.profile_metadata = metadata_columns(profile_metadata, len(profile_ids), "profile")
@@ -94,39 +98,44 @@ class ExpressionWriter(ABC):
         self.n_written += len(X)
 
     def __enter__(self) -> Self:
-        needed = 0 if self.compression else 4 * len(self.profile_ids) * len(self.gene_ids)
-        require_space(self.path, max(0, needed - bytes_on_disk(self.part)))  # a part there is gone on with, or replaced
-        try:
-            self._open()
-        except BaseException as error:
-            self._abandon()
-            raise explained(self.path, error) from error
+        require_destination(self.path)
+        with ExitStack() as stack:
+            stack.enter_context(writing(self.path))
+            needed = 0 if self.compression else 4 * len(self.profile_ids) * len(self.gene_ids)
+            require_space(self.path, max(0, needed - bytes_on_disk(self.part)))  # a part is gone on with, or replaced
+            try:
+                self._open()
+            except BaseException as error:
+                self._abandon()
+                raise explained(self.path, error) from error
+            self._lock = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self._abandon()
-            return
-        try:
-            if self.n_written < len(self.profile_ids):
-                raise ValueError(
-                    f"Got {self.n_written} profiles for {self.path}, but expected {len(self.profile_ids)}."
-                )
-            self._close()
-            with self.part.open("rb+") as file:
-                os.fsync(file.fileno())
-            self.part.replace(self.path)
-        except BaseException as failure:
-            self._abandon()
-            raise explained(self.path, failure) from failure
+        with self._lock:
+            if error is not None:
+                self._abandon()
+                return
+            try:
+                if self.n_written < len(self.profile_ids):
+                    raise ValueError(
+                        f"Got {self.n_written} profiles for {self.path}, but expected {len(self.profile_ids)}."
+                    )
+                self._close()
+                synchronize(self.part)
+                self.part.replace(self.path)
+            except BaseException as failure:
+                self._abandon()
+                raise explained(self.path, failure) from failure
 
     def _abandon(self) -> None:
         with suppress(Exception):
             self._close()
         if not self.resume:
-            self.part.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.part.unlink(missing_ok=True)
 
     @abstractmethod
     def _open(self) -> None:
@@ -160,33 +169,3 @@ def metadata_columns(metadata: Mapping[str, Any], size: int, what: str) -> dict[
             )
         columns[name] = column
     return columns
-
-
-def bytes_on_disk(path: Path) -> int:
-    """What a file takes of the disk, without the holes in it."""
-    if not path.exists():
-        return 0
-    status = path.stat()
-    return 512 * status.st_blocks if hasattr(status, "st_blocks") else status.st_size
-
-
-def require_space(path: Path, n_bytes: int) -> None:
-    """Raise unless the folder is there and has room for so many bytes."""
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder} to write {path.name} into. Create it first.")
-    free = shutil.disk_usage(folder).free
-    if n_bytes + OVERHEAD_BYTES > free:
-        raise OSError(
-            f"{path} would take {n_bytes / 1e9:.3g} GB, but {free / 1e9:.3g} GB are free there. Free some, or write "
-            "elsewhere."
-        )
-
-
-def explained(path: Path, error: BaseException) -> BaseException:
-    """An error of the system that says which file could not be written; any other as it is."""
-    if isinstance(error, PermissionError):
-        return PermissionError(f"{path} cannot be written: {error}. Choose a folder that you may write to.")
-    if isinstance(error, FileNotFoundError) or not isinstance(error, OSError | RuntimeError):
-        return error
-    return OSError(f"{path} could not be written, and nothing under that name has changed: {error}")

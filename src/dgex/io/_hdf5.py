@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dgex._files import synchronize
 from dgex.io._destination import ExpressionWriter
 from dgex.io._source import LARGEST_EXPANSION, ExpressionFileError
 
@@ -128,6 +130,42 @@ def decoded(value: bytes) -> str:
         return value.decode("latin-1")
 
 
+class GuardedFile(FileIO):
+    """A file for HDF5 to write into, which does not hear of errors: it would end the process when it closes the file.
+
+    The first error is kept, and :meth:`check` raises it.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all bytes, or keep the error."""
+        left = memoryview(data).cast("B")
+        n_bytes = len(left)
+        with self._errors_kept():
+            while len(left):
+                left = left[super().write(left) :]
+        return n_bytes
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size, or keep the error."""
+        with self._errors_kept():
+            super().truncate(size)
+        return self.tell() if size is None else size
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self.error is not None:
+            raise self.error
+
+    @contextmanager
+    def _errors_kept(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = self.error or error
+
+
 class HDF5Writer(ExpressionWriter):
     """Writes profiles into a matrix of HDF5; can resume, since the matrix has its place in the file from the start.
 
@@ -143,16 +181,19 @@ class HDF5Writer(ExpressionWriter):
         h5py = hdf5(self.path)
         self._note = self.part.with_suffix(".progress")
         if self.resume and self.part.exists() and self._note.exists():
-            self._file = h5py.File(self.part, "r+")
+            self._raw = GuardedFile(self.part, "r+")
+            self._file = h5py.File(self._raw, "r+")
             self._require_same_ids()
             self._matrix = self._file[self.matrix_name]
             self.n_written = int(self._note.read_text())
             return
         self._note.unlink(missing_ok=True)  # of a part that is begun anew
-        self._file = h5py.File(self.part, "w")
+        self._raw = GuardedFile(self.part, "w+")
+        self._file = h5py.File(self._raw, "w")
         shape = len(self.profile_ids), len(self.gene_ids)
         self._matrix = new_matrix(h5py, self._file, self.matrix_name, shape, self.compression)
         self._describe(self._file)
+        self._raw.check()
         if self.resume:
             self._take_note(0)
 
@@ -163,13 +204,14 @@ class HDF5Writer(ExpressionWriter):
     def _write(self, X: np.ndarray) -> None:
         stop = self.n_written + len(X)
         self._matrix[self.n_written : stop] = X
+        self._raw.check()
         if self.resume:
             self._take_note(stop)
 
     def _take_note(self, n_written: int) -> None:
         self._file.flush()
-        with self.part.open("rb+") as file:
-            os.fsync(file.fileno())
+        self._raw.check()
+        synchronize(self.part)
         new = self._note.with_suffix(".new")
         new.write_text(str(n_written))
         new.replace(self._note)
@@ -190,6 +232,8 @@ class HDF5Writer(ExpressionWriter):
 
     def _close(self) -> None:
         self._file.close()
+        self._raw.close()
+        self._raw.check()
         if self.n_written == len(self.profile_ids):
             self._note.unlink(missing_ok=True)
 

@@ -213,7 +213,8 @@ class TextTable:
         except ValueError:
             raise ExpressionFileError(
                 f"{self.path}: got {text.strip()[:50]!r} in row {self.ids[position]!r}, column {self.names[index]!r}, "
-                "but expected a number. Correct it, or leave it empty if it is missing."
+                "but expected a number. Correct it, or leave it empty if it is missing; if the column is not "
+                f"expression, pass metadata=[{self.names[index]!r}]."
             ) from None
 
 
