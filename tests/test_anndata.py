@@ -118,6 +118,33 @@ def test_what_is_known_of_the_observations_is_kept_and_can_be_written(adata, mod
     np.testing.assert_array_equal(before.X, adata.X)
 
 
+def test_what_is_known_of_the_landmarks_keeps_its_types(adata, model, tmp_path):
+    adata.var["chromosome"] = pd.Categorical.from_codes(
+        [0, 1] * 5, categories=pd.Index(["X", "1"], dtype=object), ordered=True
+    )
+    adata.var["title"] = pd.array([f"gene {n}" for n in range(10)], dtype=object)
+    var = predict_anndata(model, adata).var
+    assert [str(var[name].dtype) for name in ("n_cells", "highly_variable")] == ["Int64", "boolean"]
+    assert var["chromosome"].cat.ordered
+    assert var["chromosome"].cat.categories.tolist() == ["X", "1"]
+    assert var["title"].tolist()[:6] == [f"gene {n}" for n in range(6)]
+    assert var.loc[TARGETS, ["n_cells", "highly_variable", "chromosome", "title"]].isna().all(axis=None)
+    predict_anndata(model, adata).write_h5ad(tmp_path / "types.h5ad")
+    read = read_h5ad(tmp_path / "types.h5ad").var
+    assert read["highly_variable"].tolist()[:6] == [True, False] * 3
+
+
+def test_profiles_in_another_order_are_noticed(adata):
+    X, y = adata[:, LANDMARKS], adata[::-1, TARGETS]
+    for fit in (KNNGeneRegressor().fit, DGEXRegressor(hidden_layer_sizes=2, max_iter=1).fit):
+        with pytest.raises(ValueError, match=r"80 of 80 observations of X and y are not the same \(cell 0 and cell 79"):
+            fit(X, y)
+    with pytest.raises(ValueError, match="not the same"):
+        DGEXRegressor(hidden_layer_sizes=2, max_iter=1).fit(X, adata[:, TARGETS], X_val=X, y_val=y)
+    with pytest.raises(ValueError, match="not the same"):
+        KNNGeneRegressor().fit(X, adata[:, TARGETS]).score(X, y)
+
+
 def test_a_layer_holds_what_of_it_is_among_the_variables(adata, values, model, tmp_path):
     some = adata[:, [9, *range(6), 7]].copy()
     other = AnnData(
@@ -143,6 +170,8 @@ def test_a_layer_holds_what_of_it_is_among_the_variables(adata, values, model, t
 
 
 def test_a_layer_that_cannot_be_written_is_refused_before_anything_is_inferred(adata, model):
+    with pytest.raises(ValueError, match="Got layer='counts' to read and to write"):
+        predict_anndata(model, adata, layer="counts", to_layer="counts")
     with pytest.raises(ValueError, match="None of the 4 targets"):
         predict_anndata(model, adata[:, LANDMARKS].copy(), to_layer="dgex")
     with pytest.raises(ValueError, match=r"Got a view of an AnnData.*adata\.copy\(\)"):
@@ -166,7 +195,9 @@ def test_expression_can_be_in_a_layer(adata, values, model):
 def test_missing_landmarks_are_treated_as_in_files(adata, model, values):
     with pytest.raises(ValueError, match="2 of 6 landmarks are not in AnnData: ENSG00000000000, ENSG00000000001"):
         predict_anndata(model, adata[:, 2:])
-    inferred = predict_anndata(model, adata[:, 2:], missing="mean")
+    with pytest.warns(UserWarning, match="2 of 6 landmarks are not in AnnData and have the mean"):
+        inferred = predict_anndata(model, adata[:, 2:], missing="mean")
+    assert inferred.var["role"].tolist() == ["imputed"] * 2 + ["landmark"] * 4 + ["target"] * 4
     np.testing.assert_allclose(inferred[:, LANDMARKS[0]].X, model.landmark_mean_[0], rtol=1e-6)
     ridge = Ridge().fit(values[:, :6], values[:, 6:])
     with pytest.raises(ValueError, match=r"without names of genes\. Pass landmark_names"):

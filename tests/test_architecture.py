@@ -13,6 +13,7 @@ import dgex
 import dgex.datasets
 import dgex.interpretation
 import dgex.io
+import dgex.plotting
 from dgex._table import ComparisonTable
 
 SOURCE = Path(dgex.__file__).parent
@@ -70,6 +71,15 @@ LAYERS = {
     "_plan": 9,
     "inference": 10,
     "distributed": 0,
+    "plotting._style": 0,
+    "plotting._architecture": 1,
+    "plotting._training": 1,
+    "plotting._errors": 3,
+    "plotting._predictions": 3,
+    "plotting._normalization": 7,
+    "plotting._activations": 13,
+    "plotting._connections": 13,
+    "plotting": 14,
     "_commands": 0,
     "_commands._genes": 9,
     "_commands._info": 10,
@@ -142,10 +152,11 @@ def test_the_core_imports_core_dependencies_only(module):
         "io._parquet": {"pyarrow"},
         "datasets._download": {"pooch", "requests", "urllib3"},
         "_plan": {"pandas"},
-        "inference": {"anndata"},
+        "inference": {"anndata", "pandas"},
     }
+    extra = {"matplotlib"} if module.startswith("plotting.") else extras.get(module, set())
     libraries = {name.split(".")[0] for name in imported(module)}
-    assert libraries <= core | sys.stdlib_module_names | extras.get(module, set())
+    assert libraries <= core | sys.stdlib_module_names | extra
 
 
 ESTIMATORS = [dgex.DGEXRegressor, dgex.KNNGeneRegressor, dgex.QuantileJointNormalizer]
@@ -161,6 +172,7 @@ PUBLIC += [
 ]
 PUBLIC += [getattr(dgex.datasets, name) for name in dgex.datasets.__all__]
 PUBLIC += [getattr(dgex.interpretation, name) for name in dgex.interpretation.__all__]
+PUBLIC += [getattr(dgex.plotting, name) for name in dgex.plotting.__all__]
 PUBLIC += [getattr(dgex.io, name) for name in dgex.io.__all__ if name != "ExpressionFileError"]
 
 

@@ -126,8 +126,10 @@ def test_missing_landmarks_are_an_error_or_the_means_of_training(models, frames,
     model = models["network"]
     filled = X.to_numpy()[:4].copy()
     filled[:, :3], filled[2, 4] = model.landmark_mean_[:3], model.landmark_mean_[4]
-    predict_to_file(model, path, tmp_path / "y.gctx", missing="mean", verbose=False)
+    with pytest.warns(UserWarning, match=r"3 of 12 landmarks are not in .* marked as 'imputed': ENSG00000000000, ENSG"):
+        predict_to_file(model, path, tmp_path / "y.gctx", missing="mean", verbose=False)
     with open_expression(tmp_path / "y.gctx") as file:
+        assert file.gene_metadata["role"].tolist() == ["imputed"] * 3 + ["landmark"] * 9 + ["target"] * 30
         np.testing.assert_allclose(file.read(genes=LANDMARKS), filled, rtol=1e-6)
         expected = model.predict(pd.DataFrame(filled, columns=LANDMARKS))
         np.testing.assert_allclose(file.read(genes=TARGETS), expected, rtol=1e-5)
@@ -157,6 +159,73 @@ def test_the_best_model_of_a_search_is_used(frames, source, tmp_path):
     search = GridSearchCV(KNNGeneRegressor(), {"n_neighbors": [1, 3]}, cv=2).fit(X, y)
     path = predict_to_file(search, source, tmp_path / "y.gctx", verbose=False)
     np.testing.assert_array_equal(open_expression(path).read(genes=TARGETS), search.predict(X))
+
+
+@pytest.mark.parametrize("n_names", [20, 35])
+def test_every_target_needs_a_name(frames, source, n_names, tmp_path):
+    X, y = (frame.to_numpy() for frame in frames)
+    names = [f"T{number}" for number in range(n_names)]
+    with pytest.raises(ValueError, match=f"Got {n_names} target_names, but the model predicts 30 targets"):
+        predict_to_file(
+            Ridge().fit(X, y), source, tmp_path / "y.gctx", landmark_names=LANDMARKS, target_names=names, verbose=False
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["measured.gctx"]
+
+
+def test_names_of_metadata_that_files_cannot_store_are_changed(models, frames, tmp_path):
+    from anndata import AnnData
+
+    X, _ = frames
+    obs = pd.DataFrame({"id": [1, 2], "Age (y/m)": [30, 40], "profile_id": ["a", "b"]}, index=["p", "q"])
+    adata = AnnData(X.to_numpy()[:2], obs=obs, var=pd.DataFrame(index=LANDMARKS))
+    for ending in (".gctx", ".parquet", ".h5ad", ".tsv"):
+        with pytest.warns(
+            UserWarning, match=r"id is called id_, Age \(y/m\) is called Age \(y_m\), profile_id is called"
+        ):
+            path = predict_to_file(models["network"], adata, tmp_path / f"y{ending}", verbose=False)
+        if ending != ".tsv":
+            with open_expression(path) as file:
+                assert file.profile_metadata["Age (y_m)"].tolist() == [30, 40]
+                assert file.profile_metadata["id_"].tolist() == [1, 2]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_source_that_has_changed_is_not_gone_on_with(models, frames, tmp_path):
+    X, _ = frames
+    values, path = X.to_numpy().copy(), tmp_path / "x.gctx"
+    ids = [f"p{number}" for number in range(300)]
+    write_expression(path, values, profile_ids=ids, gene_ids=LANDMARKS)
+    calls = []
+
+    class Stopping(KNNGeneRegressor):
+        def predict(self, X):
+            calls.append(len(X))
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+            return super().predict(X)
+
+    model = Stopping().fit(*frames)
+    with pytest.raises(KeyboardInterrupt):
+        predict_to_file(model, path, tmp_path / "y.gctx", resume=True, verbose=False)
+    values[0, 3] += 1  # far from the last chunk that was written
+    write_expression(path, values, profile_ids=ids, gene_ids=LANDMARKS)
+    with pytest.raises(ValueError, match=r"cannot be resumed: its \d+ profiles are not those"):
+        predict_to_file(model, path, tmp_path / "y.gctx", resume=True, verbose=False)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_what_is_finished_is_not_inferred_again(frames, source, tmp_path, monkeypatch):
+    X, y = frames
+    ridge = make_pipeline(StandardScaler(), Ridge()).fit(X, y)  # whose bits depend on the size of a chunk
+    given = {"target_names": TARGETS, "resume": True, "verbose": False}
+    path = predict_to_file(ridge, source, tmp_path / "y.gctx", **given)
+    inferred, original = [], _plan.InferencePlan.infer
+    monkeypatch.setattr(_plan.InferencePlan, "infer", lambda plan, X: inferred.append(len(X)) or original(plan, X))
+    predict_to_file(ridge, source, path, **given)
+    assert len(inferred) == 1
+    path.write_text("something else")
+    predict_to_file(ridge, source, path, **given)
+    assert open_expression(path).shape == (300, 42)
 
 
 def test_a_missing_value_is_named(models, frames, tmp_path):

@@ -29,6 +29,7 @@ _MODULES = (
     "io",
     "metrics",
     "persistence",
+    "plotting",
     "preprocessing",
     "recipes",
 )

@@ -33,6 +33,7 @@ class GeneRegressorMixin(RegressorMixin):
             R^2 of the predictions.
         """
         check_is_fitted(self)
+        _validation.require_same_profiles(X, y)
         _validation.validated_targets(self, y, "y", reset=False)
         return float(super().score(X, frame_values(y), sample_weight))
 

@@ -18,7 +18,8 @@ from dgex.preprocessing import find_genes
 # Bytes of the profiles that are written at a time; about eight times as many are in memory.
 CHUNK_BYTES = 2**27
 
-ROLE, ROLES = "role", ("landmark", "target")
+# What a gene of the result is: measured, inferred, or a landmark that was not measured and has the mean of training.
+ROLE, ROLES = "role", ("landmark", "target", "imputed")
 
 # Columns of `target_reliability_` that are written beside the targets.
 RELIABILITY = ("error", "correlation", "r_gene", "well_inferred")
@@ -35,6 +36,7 @@ class InferencePlan:
     fill: np.ndarray | None  # what missing values of landmarks are replaced by; None to raise
     targets: np.ndarray  # names of the targets to write
     inferred: np.ndarray  # which of the model's targets these are
+    n_outputs: int  # targets of the model
 
     @property
     def gene_ids(self) -> np.ndarray:
@@ -44,14 +46,21 @@ class InferencePlan:
     @property
     def gene_metadata(self) -> dict[str, np.ndarray]:
         """What the source says of the landmarks, and which genes are inferred."""
-        metadata = {ROLE: np.repeat(ROLES, [len(self.landmarks), len(self.targets)]).astype(object)}
         there = np.flatnonzero(self.columns >= 0)
+        metadata = {ROLE: self.roles}
         for name, column in self.source.gene_metadata.items():
             if name != ROLE:
                 taken = np.full(len(self.gene_ids), None if column.dtype.kind not in "iufb" else np.nan, dtype=object)
                 taken[there] = column[self.columns[there]]
                 metadata[name] = taken.astype(np.float64) if column.dtype.kind in "iufb" else taken
         return metadata | self._reliability
+
+    @property
+    def roles(self) -> np.ndarray:
+        """What each gene is, one of `ROLES`."""
+        roles = np.array(["target"] * len(self.gene_ids), dtype=object)
+        roles[: len(self.landmarks)] = np.where(self.columns >= 0, "landmark", "imputed")
+        return roles
 
     @property
     def _reliability(self) -> dict[str, np.ndarray]:
@@ -70,15 +79,15 @@ class InferencePlan:
         """Profiles at a time."""
         return max(1, CHUNK_BYTES // (4 * len(self.gene_ids)))
 
-    def chunks(self, start: int) -> Iterator[slice]:
-        """The profiles from a position on, some at a time."""
-        n_profiles = len(self.source.profile_ids)
-        for first in range(start, n_profiles, self.chunk_size):
-            yield slice(first, min(first + self.chunk_size, n_profiles))
+    def chunks(self, start: int, stop: int | None = None) -> Iterator[slice]:
+        """The profiles from a position on, to the end or another position, some at a time."""
+        stop = len(self.source.profile_ids) if stop is None else stop
+        for first in range(start, stop, self.chunk_size):
+            yield slice(first, min(first + self.chunk_size, stop))
 
     def last_rows(self, stop: int) -> slice:
-        """The profiles of the last chunk before a position."""
-        return slice(max(0, stop - self.chunk_size), stop)
+        """The profiles of the chunk that ends at a position."""
+        return slice((stop - 1) // self.chunk_size * self.chunk_size, stop)
 
     def read(self, rows: slice) -> np.ndarray:
         """Measured landmarks of some profiles, in the model's order."""
@@ -100,6 +109,11 @@ class InferencePlan:
     def infer(self, X: np.ndarray) -> np.ndarray:
         """Landmarks and targets of some profiles."""
         y = np.asarray(predicted(self.model, X)).reshape(len(X), -1)
+        if y.shape[1] != self.n_outputs:
+            raise ValueError(
+                f"Got {self.n_outputs} target_names, but the model predicts {y.shape[1]} targets. Name each of them, "
+                "in the order of training."
+            )
         profiles = np.empty((len(X), len(self.gene_ids)), dtype=np.float32)
         profiles[:, : len(self.landmarks)] = X
         profiles[:, len(self.landmarks) :] = y if len(self.inferred) == y.shape[1] else y[:, self.inferred]
@@ -134,10 +148,15 @@ def inference_plan(
             f"are called {listed(source.gene_ids[:3])}. Pass missing='mean' for their means of training, which costs "
             "accuracy."
         )
+    if len(absent) and missing == "mean":
+        warn_user(
+            f"{len(absent)} of {len(landmarks)} landmarks are not in {source.path} and have the mean of training "
+            f"instead, marked as 'imputed': {listed(absent)}."
+        )
     inferred = np.flatnonzero(~np.isin(targets, landmarks))
     if len(inferred) < len(targets):
         warn_user(f"{len(targets) - len(inferred)} of {len(targets)} targets are landmarks, too: written as measured.")
-    return InferencePlan(model, source, landmarks, columns, fill, targets[inferred], inferred)
+    return InferencePlan(model, source, landmarks, columns, fill, targets[inferred], inferred, len(targets))
 
 
 def last_step(model: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from typing import Any, Self, TextIO
 
 # Seconds between two lines in a log, and between two updates on a terminal.
 LOG_SECONDS, TERMINAL_SECONDS = 30.0, 0.5
@@ -54,6 +54,15 @@ class Progress:
         bar = f"[{'=' * int(share * BAR_WIDTH):<{BAR_WIDTH}}] " if self.stream.isatty() else ""
         so_far = amount(done, "B") if self.unit == "B" else f"{done:,}"
         self._print(f"{bar}{so_far} of {amount(self.total, self.unit)} ({share:.0%}), {speed}, {left} left")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            self.end()
+        elif self.stream is not None and self.stream.isatty() and self.shown > self.start:
+            self.stream.write("\n")  # an error is told below
 
     def end(self) -> None:
         """Say how long it took."""

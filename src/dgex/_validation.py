@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, validate_data
 
-from dgex._frames import as_frame, column_names, frame_values, holds_dates, text_columns
+from dgex._frames import as_frame, column_names, frame_values, holds_dates, is_anndata, text_columns
 
 # Names or genes that a message lists before it goes on to count.
 N_LISTED = 5
@@ -89,10 +89,23 @@ def validated_training_data(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None. Pass the expression of the "
             "target genes, shape (n_profiles, n_targets)."
         )
+    require_same_profiles(X, y)
     X_array = validated_profiles(estimator, X, reset=reset, ensure_min_samples=min_profiles)
     y_array = validated_targets(estimator, y, "y", reset=reset)
     check_consistent_length(X_array, y_array)
     return X_array, y_array
+
+
+def require_same_profiles(X: Any, y: Any) -> None:
+    """Raise unless two AnnData have the same observations in the same order."""
+    if not (is_anndata(X) and is_anndata(y)) or len(X) != len(y):
+        return
+    apart = [f"{first} and {second}" for first, second in zip(X.obs_names, y.obs_names, strict=True) if first != second]
+    if apart:
+        raise ValueError(
+            f"{len(apart)} of {len(X)} observations of X and y are not the same ({listed(apart)}). Bring y into the "
+            "order of X: y[X.obs_names]."
+        )
 
 
 def validated_profiles(
@@ -204,6 +217,7 @@ def validated_sets(estimator: Any, X_val: Any, y_val: Any) -> list[tuple[np.ndar
 
 def _validated_set(estimator: Any, X: Any, y: Any, index: int) -> tuple[np.ndarray, np.ndarray]:
     X_name, y_name = f"X_val (set {index})", f"y_val (set {index})"
+    require_same_profiles(X, y)
     for name, data in ((X_name, X), (y_name, y)):
         if data is not None and _num_samples(data) == 0:
             raise ValueError(f"Validation set {index} is empty: {name} has 0 profiles, but expected at least 1.")

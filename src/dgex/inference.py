@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,11 +15,14 @@ from dgex._files import require_destination
 from dgex._plan import ROLE, ROLES, InferencePlan, inference_plan
 from dgex._progress import Progress
 from dgex._validation import listed, warn_user
-from dgex.io import ExpressionFile, create_expression, open_expression
+from dgex.io import ExpressionFile, ExpressionFileError, create_expression, open_expression
 from dgex.io._h5ad import data_frame
 from dgex.preprocessing import find_genes
 
 __all__ = ["predict_anndata", "predict_to_file"]
+
+# Names of metadata that formats use for ids.
+TAKEN_NAMES = ("id", "profile_id")
 
 
 def predict_to_file(
@@ -38,7 +41,8 @@ def predict_to_file(
 
     Reading, inference and writing go on at the same time, some profiles at a time: memory does not grow with their
     number. The file written has the landmarks, as measured, before the targets, and says which is which in the gene
-    metadata "role"; metadata of profiles and landmarks are taken over.
+    metadata "role": "landmark", "target", or "imputed", a landmark that was not measured and has the mean of training.
+    Metadata of profiles and landmarks are taken over. Text holds no metadata.
 
     Parameters
     ----------
@@ -139,7 +143,8 @@ def predict_anndata(
         Without `to_layer` a new AnnData of float32 with the landmarks, as measured, before the targets; `obs`, `obsm`,
         `obsp` and `uns` are those of `adata`, and `var` has what it says of the landmarks. With `to_layer` it is
         `adata`: the layer holds those of its variables that are landmarks, as measured, or targets, as inferred, and
-        NaN for others. Either way ``var["role"]`` tells "landmark" from "target".
+        NaN for others. Either way ``var["role"]`` tells "landmark" from "target", and from "imputed", a landmark that
+        was not measured and has the mean of training.
 
     Raises
     ------
@@ -160,6 +165,8 @@ def predict_anndata(
     >>> inferred.shape, inferred.var["role"].value_counts().to_dict()
     ((50, 70), {'target': 50, 'landmark': 20})
     """
+    if to_layer is not None and to_layer == layer:
+        raise ValueError(f"Got layer={layer!r} to read and to write. Name another layer in to_layer.")
     plan = inference_plan(model, open_expression(adata, layer=layer), landmark_names, target_names, missing)
     if to_layer is None:
         return _as_anndata(adata, plan, verbose)
@@ -169,7 +176,7 @@ def predict_anndata(
     for rows, profiles in _inferred(plan, verbose):
         values[rows, columns[there]] = profiles[:, there]
     role = np.full(adata.n_vars, None, dtype=object)
-    role[columns[there]] = plan.gene_metadata[ROLE][there]
+    role[columns[there]] = plan.roles[there]
     adata.layers[to_layer] = values
     adata.var[ROLE] = data_frame(adata.var_names, {ROLE: role})[ROLE].array
     return adata
@@ -183,7 +190,25 @@ def _as_anndata(adata: Any, plan: InferencePlan, verbose: bool) -> Any:
     for rows, profiles in _inferred(plan, verbose):
         X[rows] = profiles
     about = {name: dict(getattr(adata, name)) for name in ("obsm", "obsp", "uns")}
-    return AnnData(X, obs=adata.obs.copy(), var=data_frame(plan.gene_ids, plan.gene_metadata), **about)
+    return AnnData(X, obs=adata.obs.copy(), var=_variables(adata.var, plan), **about)
+
+
+def _variables(known: Any, plan: InferencePlan) -> Any:
+    """What is known of the landmarks, in its types as far as these have missing values, and what each gene is."""
+    import pandas as pd
+
+    names = [ROLE, *(name for name in plan.gene_metadata if name not in known.columns)]
+    variables = data_frame(plan.gene_ids, {name: plan.gene_metadata[name] for name in names})
+    place = np.concatenate([plan.columns, np.full(len(plan.targets), -1)])
+    for name in known.columns.difference([ROLE], sort=False):
+        column, dtype = known[name].array, known[name].dtype
+        if dtype.kind == "O" and not isinstance(dtype, pd.CategoricalDtype):  # text
+            variables[name] = data_frame(plan.gene_ids, {name: plan.gene_metadata[name]})[name]
+            continue
+        if isinstance(dtype, np.dtype) and dtype.kind in "iub":
+            column = pd.array(column.to_numpy())  # of a type that has missing values
+        variables[name] = column.take(place, allow_fill=True)
+    return variables
 
 
 def _columns_of_layer(adata: Any, plan: InferencePlan) -> np.ndarray:
@@ -210,11 +235,10 @@ def _columns_of_layer(adata: Any, plan: InferencePlan) -> np.ndarray:
 def _inferred(plan: InferencePlan, verbose: bool) -> Iterator[tuple[slice, np.ndarray]]:
     """All landmarks and targets, some profiles at a time."""
     n_profiles = len(plan.source.profile_ids)
-    progress = Progress(n_profiles, "profiles", verbose=verbose)
-    for rows in plan.chunks(0):
-        yield rows, plan.infer(plan.read(rows))
-        progress.show(rows.stop)
-    progress.end()
+    with Progress(n_profiles, "profiles", verbose=verbose) as progress:
+        for rows in plan.chunks(0):
+            yield rows, plan.infer(plan.read(rows))
+            progress.show(rows.stop)
 
 
 def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool, verbose: bool) -> None:
@@ -224,8 +248,8 @@ def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool,
         destination,
         profile_ids=source.profile_ids,
         gene_ids=plan.gene_ids,
-        profile_metadata=source.profile_metadata,
-        gene_metadata=plan.gene_metadata,
+        profile_metadata=_storable(source.profile_metadata),
+        gene_metadata=_storable(plan.gene_metadata),
         compression=compression,
         resume=resume,
     )
@@ -233,41 +257,62 @@ def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool,
         return
     with writer, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as scribe:
         _require_same_inference(plan, writer)
-        progress = Progress(n_profiles, "profiles", done=writer.n_written, verbose=verbose)
         chunks = list(plan.chunks(writer.n_written))
         coming = [reader.submit(plan.read, rows) for rows in chunks[:1]]
         written = scribe.submit(lambda: None)
-        for number, rows in enumerate(chunks):
-            X = coming.pop().result()
-            if number + 1 < len(chunks):
-                coming.append(reader.submit(plan.read, chunks[number + 1]))
-            profiles = plan.infer(X)
+        with Progress(n_profiles, "profiles", done=writer.n_written, verbose=verbose) as progress:
+            for number, rows in enumerate(chunks):
+                X = coming.pop().result()
+                if number + 1 < len(chunks):
+                    coming.append(reader.submit(plan.read, chunks[number + 1]))
+                profiles = plan.infer(X)
+                written.result()
+                written = scribe.submit(writer.write, profiles)
+                progress.show(rows.stop)
             written.result()
-            written = scribe.submit(writer.write, profiles)
-            progress.show(rows.stop)
-        written.result()
-        progress.end()
+
+
+def _storable(metadata: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Metadata under names that every format can store."""
+    columns: dict[str, np.ndarray] = {}
+    changed = []
+    for name in metadata:
+        new = name.replace("/", "_")
+        while new in TAKEN_NAMES or new in columns or (new != name and new in metadata):
+            new += "_"
+        columns[new] = metadata[name]
+        changed += [f"{name} is called {new}"] * (new != name)
+    if changed:
+        warn_user(f"Some metadata have names that files cannot store, and are renamed: {', '.join(changed)}.")
+    return columns
 
 
 def _is_finished(plan: InferencePlan, destination: Path) -> bool:
-    """Whether the destination is what an earlier call has made of the same model and source, as its end tells."""
+    """Whether the destination is what an earlier call has made of the same model and source."""
     if not destination.exists():
         return False
-    with open_expression(destination) as file:
-        ids = (file.profile_ids, plan.source.profile_ids), (file.gene_ids, plan.gene_ids)
-        rows = plan.last_rows(len(file.profile_ids))
-        return all(np.array_equal(*pair) for pair in ids) and np.array_equal(
-            plan.infer(plan.read(rows)), file.read(rows), equal_nan=True
-        )
+    try:
+        with open_expression(destination) as file:
+            ids = (file.profile_ids, plan.source.profile_ids), (file.gene_ids, plan.gene_ids)
+            return all(np.array_equal(*pair) for pair in ids) and _holds(plan, len(file.profile_ids), file.read)
+    except ExpressionFileError:
+        return False
 
 
 def _require_same_inference(plan: InferencePlan, writer: Any) -> None:
-    """Raise if what is to be resumed holds other values than this model infers from this source."""
-    if writer.n_written == 0:
-        return
-    rows = plan.last_rows(writer.n_written)
-    if not np.array_equal(plan.infer(plan.read(rows)), writer.read_back(rows.start, rows.stop), equal_nan=True):
+    """Raise if what is to be resumed is not what this model infers from this source."""
+    if writer.n_written and not _holds(plan, writer.n_written, writer.read_back):
         raise ValueError(
-            f"{writer.part} cannot be resumed: its last {rows.stop - rows.start} profiles are not those that this "
-            "model infers from this source. Delete it to begin anew, or pass what it was begun with."
+            f"{writer.part} cannot be resumed: its {writer.n_written} profiles are not those that this model infers "
+            "from this source. Delete it to begin anew, or pass what it was begun with."
         )
+
+
+def _holds(plan: InferencePlan, n_written: int, read: Callable[[slice, slice], np.ndarray]) -> bool:
+    """Whether what was written has the landmarks of the source, and in its last chunk what the model infers."""
+    measured = slice(len(plan.landmarks))
+    for rows in plan.chunks(0, n_written):
+        if not np.array_equal(plan.read(rows).astype(np.float32), read(rows, measured), equal_nan=True):
+            return False
+    last = plan.last_rows(n_written)
+    return np.array_equal(plan.infer(plan.read(last)), read(last, slice(None)), equal_nan=True)

@@ -23,7 +23,13 @@ class AnnDataExpression(ExpressionFile):
         if layer is not None and layer not in adata.layers:
             layers = ", ".join(map(repr, adata.layers)) or "none"
             raise ValueError(f"Got layer={layer!r}, but the AnnData has {layers}.")
-        matrix = adata.X if layer is None else adata.layers[layer]  # of a view of a file, AnnData reads all of it
+        try:
+            matrix = adata.X if layer is None else adata.layers[layer]  # of a view of a file, AnnData reads all of it
+        except AttributeError as error:  # of a sparse one, with some versions of SciPy
+            raise ExpressionFileError(
+                f"The installed AnnData cannot read this view ({error}). Pass the AnnData that it is a view of, or "
+                "adata.to_memory()."
+            ) from error
         if matrix is None:
             raise ExpressionFileError("The AnnData has no X. Pass layer=..., the name of the layer with expression.")
         if matrix.dtype.kind not in "iufb":

@@ -32,8 +32,13 @@ class H5ADFile(ExpressionFile):
     def __init__(self, path: Path, layer: str | None):
         h5py = hdf5(path)
         read_elem = anndata_io(path).read_elem
-        with damage_explained(path, Exception):  # AnnData raises errors of its own
+        with damage_explained(path, Exception):
             self._file = h5py.File(path, "r")
+            layers = list(self._file.get("layers", ()))
+        if layer is not None and layer not in layers:
+            self._file.close()
+            raise ValueError(f"Got layer={layer!r}, but {path} has {', '.join(map(repr, layers)) or 'none'}.")
+        with damage_explained(path, Exception):  # AnnData raises errors of its own
             try:
                 name = matrix_name(path, self._file, layer)
                 obs, var = read_elem(self._file["obs"]), read_elem(self._file["var"])
@@ -144,11 +149,9 @@ def data_frame(ids: np.ndarray, columns: dict[str, np.ndarray]) -> Any:
 
 def matrix_name(path: Path, file: Any, layer: str | None) -> str:
     """Where the expression is: in X or in a layer."""
-    layers = list(file.get("layers", ()))
-    if layer is not None and layer not in layers:
-        raise ValueError(f"Got layer={layer!r}, but {path} has {', '.join(map(repr, layers)) or 'none'}.")
     if layer is None and "X" not in file:
-        raise ExpressionFileError(f"{path} has no X, but the layers {', '.join(map(repr, layers))}. Pass layer=...")
+        layers = ", ".join(map(repr, file.get("layers", ()))) or "none"
+        raise ExpressionFileError(f"{path} has no X. Pass layer=..., one of its layers: {layers}.")
     return "X" if layer is None else f"layers/{layer}"
 
 

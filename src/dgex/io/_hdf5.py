@@ -216,9 +216,9 @@ class HDF5Writer(ExpressionWriter):
         new.write_text(str(n_written))
         new.replace(self._note)
 
-    def read_back(self, start: int, stop: int) -> np.ndarray:
-        """Some of the profiles that have been written."""
-        X: np.ndarray = self._matrix[start:stop]
+    def read_back(self, profiles: slice, genes: slice) -> np.ndarray:
+        """Some of what has been written."""
+        X: np.ndarray = self._matrix[profiles, genes]
         return X
 
     def _require_same_ids(self) -> None:
