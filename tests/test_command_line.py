@@ -18,7 +18,7 @@ from dgex.__main__ import main
 from dgex.inference import predict_to_file
 from dgex.io import open_expression, write_expression
 from dgex.metrics import genewise_mae
-from dgex.persistence import load_model
+from dgex.persistence import load_model, save_model
 
 LANDMARKS = [f"ENSG{number:011d}" for number in range(8)]
 TARGETS = [f"ENSG{number:011d}" for number in range(100, 115)]
@@ -165,6 +165,96 @@ def test_errors_can_be_standardized_by_training(run, values):
     status, _, said = run("compare", "tested.tsv", "ridge.dgex", "--standardized")
     assert status == 1
     assert "no candidate knows standard deviations" in said
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".parquet"])
+def test_landmarks_do_not_count_whatever_the_format_says_of_them(run, ending):
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY)
+    run("predict", "model.dgex", "tested.tsv", f"inferred{ending}", "--quiet")
+    status, printed, said = run("compare", "tested.tsv", "model.dgex", f"inferred{ending}")
+    assert status == 0
+    assert "30 profiles, 15 genes" in printed
+    assert ("8 genes that equal what was measured are taken for that" in said) == (ending == ".tsv")
+    first, second = re.findall(r"(?:model|inferred)\.\w+ +(\S+)", printed)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "compendium.gctx", "compendium.gctx", "--landmarks", "landmarks.txt"],
+        ["train", "compendium.gctx", "landmarks.txt", "--landmarks", "landmarks.txt"],
+        ["train", "compendium.gctx", "tested.tsv", "--landmarks", "landmarks.txt", "--validation", "tested.tsv"],
+        ["predict", "model.dgex", "tested.tsv", "tested.tsv"],
+        ["compare", "tested.tsv", "model.dgex", "--output", "tested.tsv"],
+        ["compare", "tested.tsv", "model.dgex", "--by-gene", "model.dgex"],
+    ],
+)
+def test_what_is_read_is_never_overwritten(run, folder, arguments):
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    status, _, said = run(*arguments)
+    assert status == 1
+    assert "to read and to write, but expected two files" in said
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_models_without_names_are_told_them(run, folder, values):
+    save_model(DGEXRegressor(hidden_layer_sizes=3, max_iter=1).fit(values[:, :8], values[:, 8:]), "model.dgex")
+    (folder / "targets.txt").write_text("\n".join(TARGETS))
+    names = ["--landmarks", "landmarks.txt", "--targets", "targets.txt"]
+    assert run("predict", "model.dgex", "tested.tsv", "y.gctx", "--quiet")[0] == 1
+    assert run("predict", "model.dgex", "tested.tsv", "y.gctx", "--quiet", *names) == (0, "", "")
+    assert open_expression("y.gctx").gene_ids.tolist() == LANDMARKS + TARGETS
+    assert run("compare", "tested.tsv", "model.dgex", *names)[0] == 0
+
+
+def test_columns_that_are_not_expression_are_told(run, values):
+    table = pd.DataFrame(values[:90], columns=LANDMARKS + TARGETS, index=[f"p{n}" for n in range(90)])
+    table["age"] = range(90)
+    table.to_csv("table.csv")
+    reading = ["--metadata", "age", "--rows", "profiles"]
+    assert "23 genes" in run("info", "table.csv", *reading)[1]
+    run("train", "table.csv", "model.dgex", "--landmarks", "landmarks.txt", *reading, "--quiet", *TINY)
+    assert load_model("model.dgex").target_names_.tolist() == TARGETS
+
+
+def test_errors_in_other_units_are_not_called_standardized(run):
+    arguments = ["train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", *TINY, "--set"]
+    for setting in ("standardize=False", "validation_fraction=0"):
+        status, printed, _ = run(*arguments, setting)
+        assert status == 0
+        assert "standardized" not in printed
+
+
+def test_genes_with_missing_values_are_named(run, values):
+    some = values.copy()
+    some[3, 9] = np.nan
+    write_expression("some.gctx", some, profile_ids=[f"p{n}" for n in range(120)], gene_ids=LANDMARKS + TARGETS)
+    for method in ("network", "ridge"):
+        status, _, said = run("train", "some.gctx", "m.dgex", "--landmarks", "landmarks.txt", "--method", method)
+        assert status == 1
+        assert f"1 of 15 genes of some.gctx have missing values: {TARGETS[1]}" in said
+    write_expression("one.gctx", values[:1], profile_ids=["p"], gene_ids=LANDMARKS + TARGETS)
+    assert "has 1 profiles, but at least 2" in run("train", "one.gctx", "m.dgex", "--landmarks", "landmarks.txt")[2]
+
+
+def test_lists_of_genes_may_come_from_windows(run, folder):
+    (folder / "landmarks.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(LANDMARKS).encode())
+    assert run("train", "compendium.gctx", "m.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY) == (0, "", "")
+    (folder / "landmarks.txt").write_bytes("\n".join([*LANDMARKS, "é"]).encode("latin-1"))
+    said = run("train", "compendium.gctx", "m.dgex", "--landmarks", "landmarks.txt")[2]
+    assert "landmarks.txt is not text in UTF-8" in said
+
+
+def test_a_file_that_cannot_be_read_does_not_hide_the_others(run, folder):
+    (folder / "empty").write_text("")
+    status, printed, said = run("info", "empty", "compendium.gctx", "nothing", "tested.tsv")
+    assert status == 1
+    assert printed.startswith("compendium.gctx: GCTX")
+    assert "\n\ntested.tsv: delimited text" in printed
+    assert "empty is empty" in said
+    assert "'nothing'" in said
 
 
 def test_genes_with_missing_values_are_left_out_of_comparisons(run, values):

@@ -5,6 +5,8 @@ import gzip
 import io
 import os
 import shutil
+import subprocess
+import sys
 import types
 import warnings
 import zipfile
@@ -549,6 +551,48 @@ def test_a_full_disk_leaves_the_old_file(expression, ending, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [path]
 
 
+FULL = """
+import resource, signal, sys
+import numpy as np
+from dgex.io import create_expression
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
+try:
+    ids = {"profile_ids": range(1000), "gene_ids": range(1000)}
+    with create_expression(sys.argv[1], **ids, resume=sys.argv[2] == "resume") as writer:
+        for _ in range(10):
+            writer.write(np.random.default_rng(0).normal(size=(100, 1000)))
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of processes")
+@pytest.mark.parametrize(("ending", "resume"), [(ending, "anew") for ending in ENDINGS] + [(".gctx", "resume")])
+def test_no_process_dies_of_a_file_that_cannot_grow(ending, resume, tmp_path):
+    path = tmp_path / f"expression{ending}"
+    path.write_text("old")
+    told = subprocess.run([sys.executable, "-c", FULL, str(path), resume], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "could not be written, and nothing under that name has changed" in told.stdout
+    assert path.read_text() == "old"
+    assert resume == "resume" or list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_two_writers_of_one_file_are_one_too_many(expression, ending, tmp_path):
+    pytest.importorskip("fcntl")
+    X, described = expression
+    path = tmp_path / f"expression{ending}"
+    with create_expression(path, **described) as first:
+        first.write(X[:40])
+        with pytest.raises(OSError, match=r"is being written by another process\. Wait until it has ended"):
+            write_expression(path, np.zeros_like(X), **described)
+        first.write(X[40:])
+    np.testing.assert_array_equal(open_expression(path, rows="profiles").read(), X)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("ending", [".gctx", ".h5ad"])
 def test_what_a_part_takes_already_need_not_be_free(expression, ending, tmp_path, monkeypatch):
     X, described = expression
@@ -612,6 +656,10 @@ def test_what_cannot_be_written_is_said(expression, tmp_path):
         write_expression(tmp_path / "x.gctx", X, **described | {"gene_metadata": {"id": np.arange(41)}})
     with pytest.raises(ExpressionFileError, match="profile ids more than once"):
         write_expression(tmp_path / "x.gctx", X, **described | {"profile_ids": ["a"] * 70})
+    (tmp_path / "folder.gctx").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a folder, but expected the name of a file"):
+        write_expression(tmp_path / "folder.gctx", X, **described)
+    (tmp_path / "folder.gctx").rmdir()
     assert list(tmp_path.iterdir()) == []
     denied = _files.explained(tmp_path, PermissionError(13, "Permission denied"))
     assert isinstance(denied, PermissionError)
@@ -626,6 +674,21 @@ def test_numbers_and_text_of_metadata_are_told_apart():
     assert _text.typed(["a", "-666"], _gct.NULLS).tolist() == ["a", None]
     assert _text.typed(["-666", ""], _gct.NULLS).tolist() == [None, None]
     assert _text.typed([str(2**70)]).dtype == np.float64
+
+
+def test_names_of_digits_stay_names_beside_missing_ones(expression, tmp_path):
+    X, described = expression
+    batch = np.array(["007", None] * 35, dtype=object)
+    write_expression(tmp_path / "x.gctx", X, **described | {"profile_metadata": {"batch": batch}})
+    with open_expression(tmp_path / "x.gctx") as file:
+        assert file.profile_metadata["batch"].tolist() == batch.tolist()
+
+
+def test_a_layer_that_is_not_there_is_no_damage(expression, tmp_path):
+    X, described = expression
+    write_expression(tmp_path / "x.h5ad", X, **described)
+    with pytest.raises(ValueError, match=r"^Got layer='raw', but .*x\.h5ad has none\.$"):
+        open_expression(tmp_path / "x.h5ad", layer="raw")
 
 
 def test_names_with_delimiters_are_quoted(tmp_path):

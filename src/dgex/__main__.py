@@ -122,6 +122,13 @@ def command_line() -> argparse.ArgumentParser:
             default="auto",
             help="what the rows of a table in text or Parquet are, if their names do not tell",
         )
+        command.add_argument(
+            "--metadata",
+            metavar="NAME",
+            action="append",
+            default=[],
+            help="a column of a table that is not expression, such as age; may be repeated",
+        )
         command.add_argument("--layer", metavar="NAME", help="the layer of an h5ad file to read, instead of X")
         return command
 
@@ -182,6 +189,7 @@ def add_predict(command: argparse.ArgumentParser) -> None:
         default="raise",
         help="missing landmarks and values: an error (the default), the mean of training, or left to the model",
     )
+    add_names(command)
     add("--compression", metavar="LEVEL", type=int, default=0, help="gzip, from 0 (none, the default) to 9")
     add("--resume", action="store_true", help="keep what is written when interrupted, and go on with it the next time")
     add("--quiet", dest="verbose", action="store_false", help="show no progress")
@@ -194,8 +202,19 @@ def add_compare(command: argparse.ArgumentParser) -> None:
     add("candidates", metavar="[NAME=]FILE", nargs="+", help="models, or files of inferred expression")
     add("--baseline", metavar="NAME", help="the one that others are compared with (default: the first)")
     add("--standardized", action="store_true", help="divide errors by the genes' standard deviations in training")
+    add_names(command)
     add("--output", metavar="FILE", help="write the table, separated by tabs")
     add("--by-gene", metavar="FILE", help="write error and correlation of every gene, separated by tabs")
+
+
+def add_names(command: argparse.ArgumentParser) -> None:
+    """Names of genes, for models that were fitted without."""
+    add, lists = (
+        command.add_argument,
+        "for models that know no names: its {}, in the order of training, one in each line",
+    )
+    add("--landmarks", metavar="FILE", help=lists.format("landmarks"))
+    add("--targets", metavar="FILE", help=lists.format("targets"))
 
 
 def assignment(text: str) -> tuple[str, Any]:

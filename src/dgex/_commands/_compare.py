@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from dgex._commands._predict import fitted_model
-from dgex._files import whole
-from dgex._plan import ROLE, inference_plan
+from dgex._commands._predict import fitted_model, gene_names, is_weights
+from dgex._files import require_destination, whole
+from dgex._plan import ROLE, inference_plan, last_step
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, open_expression
 from dgex.metrics import comparison_table, genewise_correlation, genewise_mae
 from dgex.persistence import is_model_file
 from dgex.preprocessing import find_genes
-from dgex.recipes import INTERCEPTS
 
 
 class Candidate(ABC):
@@ -40,8 +39,8 @@ class Candidate(ABC):
 class FittedModel(Candidate):
     """What a model infers."""
 
-    def __init__(self, model: Any, measured: ExpressionFile):
-        self.plan = inference_plan(model, measured, None, None, "raise")
+    def __init__(self, model: Any, measured: ExpressionFile, names: dict[str, np.ndarray]):
+        self.plan = inference_plan(model, measured, names.get("landmark_names"), names.get("target_names"), "raise")
         self.targets, self.landmarks = self.plan.targets, self.plan.landmarks
 
     def read(self, genes: np.ndarray) -> np.ndarray:
@@ -51,9 +50,10 @@ class FittedModel(Candidate):
 
     def scale(self, genes: np.ndarray) -> np.ndarray | None:
         """Those that the model standardizes by."""
-        if not getattr(self.plan.model, "standardize", False):
+        last = last_step(self.plan.model)
+        if not getattr(last, "standardize", False):
             return None
-        scale: np.ndarray = self.plan.model.target_scale_[self.plan.inferred[genes]]
+        scale: np.ndarray = last.target_scale_[self.plan.inferred[genes]]
         return scale
 
 
@@ -63,12 +63,30 @@ class InferredFile(Candidate):
     def __init__(self, file: ExpressionFile, measured: ExpressionFile):
         self.file = file
         self.profiles = measured.profile_ids
-        role = file.gene_metadata[ROLE] if ROLE in file.gene_metadata else np.full(len(file.gene_ids), "target")
-        self.targets, self.landmarks = file.gene_ids[role != "landmark"], file.gene_ids[role == "landmark"]
+        if ROLE in file.gene_metadata:
+            is_target = file.gene_metadata[ROLE] == "target"
+        else:
+            is_target = ~copied(file, measured)
+            if not is_target.all():
+                warn_user(
+                    f"{file.path} does not say which genes are landmarks; {np.count_nonzero(~is_target)} genes that "
+                    f"equal what was measured are taken for that: {listed(file.gene_ids[~is_target])}."
+                )
+        self.targets, self.landmarks = file.gene_ids[is_target], file.gene_ids[~is_target]
 
     def read(self, genes: np.ndarray) -> np.ndarray:
         """Look them up by the profiles' names."""
         return self.file.read(self.profiles, self.targets[genes])
+
+
+def copied(file: ExpressionFile, measured: ExpressionFile) -> np.ndarray:
+    """Which genes of a file have exactly the values that were measured, in the profiles of the latter."""
+    columns = find_genes(file.gene_ids, measured.gene_ids)
+    both = np.flatnonzero(columns >= 0)
+    equal = np.zeros(len(columns), dtype=bool)
+    inferred, truth = file.read(measured.profile_ids, both), measured.read(genes=columns[both])
+    equal[both] = (inferred.astype(np.float32) == truth.astype(np.float32)).all(axis=0)
+    return equal
 
 
 def compare(
@@ -79,18 +97,21 @@ def compare(
     standardized: bool,
     output: str | None,
     by_gene: str | None,
-    rows: str,
-    layer: str | None,
+    landmarks: str | None,
+    targets: str | None,
+    **reading: Any,
 ) -> None:
     """Print, and write, how far each candidate is from what was measured."""
+    paths = named_paths(candidates)
+    for destination in (output, by_gene):
+        if destination is not None:
+            require_destination(Path(destination), measured, *paths.values(), landmarks, targets)
+    if baseline is not None and baseline not in paths:
+        raise ValueError(f"Got baseline={baseline!r}, but expected one of: {', '.join(paths)}.")
+    names = gene_names(landmarks, targets)
     with ExitStack() as opened:
-        truth = opened.enter_context(open_expression(measured, rows=rows, layer=layer))
-        named = {}
-        for text in candidates:
-            name, path = named_path(text)
-            if name in named:
-                raise ValueError(f"Got two candidates called {name!r}. Name them: NAME=FILE.")
-            named[name] = opened.enter_context(candidate(path, truth))
+        truth = opened.enter_context(open_expression(measured, **reading))
+        named = {name: opened.enter_context(candidate(path, truth, names, reading)) for name, path in paths.items()}
         genes, places = genes_in_common(truth, named)
         y_true, known = measured_values(truth, genes)
         genes, places = genes[known], {name: columns[known] for name, columns in places.items()}
@@ -106,23 +127,29 @@ def compare(
         write_table(by_gene, list(gene_rows(genes, y_true, inferred, scale)))
 
 
-def named_path(text: str) -> tuple[str, str]:
-    """A candidate's name and file: NAME=FILE, or the file's own name."""
-    name, equals, path = text.partition("=")
-    return (name, path) if equals and not Path(text).exists() else (Path(text).name, text)
+def named_paths(candidates: Sequence[str]) -> dict[str, str]:
+    """Files by their names: those given as NAME=FILE, or the files' own."""
+    paths: dict[str, str] = {}
+    for text in candidates:
+        name, equals, path = text.partition("=")
+        if not (name and equals) or Path(text).exists():
+            name, path = Path(text).name, text
+        if name in paths:
+            raise ValueError(f"Got two candidates called {name!r}. Name them: NAME=FILE.")
+        paths[name] = path
+    return paths
 
 
 @contextmanager
-def candidate(path: str, measured: ExpressionFile) -> Iterator[Candidate]:
+def candidate(
+    path: str, measured: ExpressionFile, names: dict[str, np.ndarray], reading: dict[str, Any]
+) -> Iterator[Candidate]:
     """What a file stands for: a model, a matrix of weights, or inferred expression."""
-    if is_model_file(path):
-        yield FittedModel(fitted_model(path), measured)
+    if is_model_file(path) or is_weights(path):
+        yield FittedModel(fitted_model(path), measured, names)
         return
-    with open_expression(path) as file:
-        if not INTERCEPTS.isdisjoint(name.lower() for name in (*file.profile_ids, *file.gene_ids)):
-            yield FittedModel(fitted_model(path), measured)
-        else:
-            yield InferredFile(file, measured)
+    with open_expression(path, **{**reading, "layer": None}) as file:
+        yield InferredFile(file, measured)
 
 
 def genes_in_common(

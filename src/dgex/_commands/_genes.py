@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,17 +11,20 @@ from dgex._validation import listed
 from dgex.io import ExpressionFile, open_expression
 from dgex.preprocessing import find_genes
 
-HEAD_BYTES = 4096
+# Larger files are not lists of genes.
+LARGEST_LIST = 2**24
 
 
-def gene_list(path: str) -> np.ndarray:
-    """Names of genes: one in each line of a file, or all those of a file of expression."""
-    with Path(path).open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    if any(mark in head for mark in (b"\0", b"#1.", b"\x1f\x8b", b"\t", b",", b";")):
-        with open_expression(path) as expression:
+def gene_list(path: str, **reading: Any) -> np.ndarray:
+    """Names of genes: one in each line of a file, or all those of a file of expression, which is read as told."""
+    content = Path(path).read_bytes() if Path(path).stat().st_size < LARGEST_LIST else b"\0"
+    if any(mark in content for mark in (b"\0", b"#1.", b"\x1f\x8b", b"\t", b",", b";")):
+        with open_expression(path, **reading) as expression:
             return expression.gene_ids
-    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error}. Save it as UTF-8.") from error
     genes = np.array([line for line in lines if line and not line.startswith("#")], dtype=object)
     if not len(genes):
         raise ValueError(f"{path} names no genes. Write one in each line.")

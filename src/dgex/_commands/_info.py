@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,33 @@ from dgex.persistence import is_model_file, model_summary
 SAMPLE = 100
 
 
-def info(files: Sequence[str], *, rows: str, layer: str | None) -> None:
-    """Print what is in each file."""
+def info(files: Sequence[str], **reading: Any) -> None:
+    """Print what is in each file; of those that cannot be read, why, at the end."""
+    failures = []
     for number, path in enumerate(files):
-        if number:
-            print()
-        size = amount(Path(path).stat().st_size, "B")
-        if is_model_file(path):
-            print_entry(f"{path}: model of dgex, {size}", model_lines(model_summary(path)))
+        try:
+            title, lines = described(path, reading)
+        except (ValueError, OSError, ImportError) as error:
+            failures.append(str(error))
             continue
-        with open_expression(path, rows=rows, layer=layer) as file:
-            n_profiles, n_genes = file.shape
-            title = f"{path}: {file.format}, {n_profiles:,} profiles x {n_genes:,} genes, {size}"
-            print_entry(title, expression_lines(file))
+        if number > len(failures):
+            print()
+        print(title)
+        for name, text in lines:
+            print(f"  {name:<20} {text}")
+    if failures:
+        raise ValueError("\n".join(failures))
 
 
-def print_entry(title: str, lines: Iterable[tuple[str, str]]) -> None:
-    """Print a title and what belongs to it."""
-    print(title)
-    for name, text in lines:
-        print(f"  {name:<20} {text}")
+def described(path: str, reading: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+    """A title and what belongs to it."""
+    size = amount(Path(path).stat().st_size, "B")
+    if is_model_file(path):
+        return f"{path}: model of dgex, {size}", list(model_lines(model_summary(path)))
+    with open_expression(path, **reading) as file:
+        n_profiles, n_genes = file.shape
+        title = f"{path}: {file.format}, {n_profiles:,} profiles x {n_genes:,} genes, {size}"
+        return title, list(expression_lines(file))
 
 
 def expression_lines(file: ExpressionFile) -> Iterator[tuple[str, str]]:

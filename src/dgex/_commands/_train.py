@@ -24,6 +24,8 @@ NEIGHBORS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 # The part of the profiles that is held out for that, as of the network's default.
 HELD_OUT = 0.1
 
+FEWEST_PROFILES = 2
+
 
 @dataclass(frozen=True)
 class Profiles:
@@ -58,22 +60,23 @@ def train(
     epochs: int | None,
     seed: int,
     settings: list[tuple[str, Any]],
-    rows: str,
-    layer: str | None,
     quiet: bool,
+    **reading: Any,
 ) -> None:
     """Train a model on a file, and save it."""
     parameters = chosen_parameters(
         method, recipe, {"hidden_layer_sizes": hidden, "dropout": dropout, "max_iter": epochs}, dict(settings)
     )
     require_destination(Path(destination), expression, landmarks, targets, validation)
-    with open_expression(expression, rows=rows, layer=layer) as file:
-        names = genes_to_learn(file, gene_list(landmarks), None if targets is None else gene_list(targets))
-        X, y = (file.read(genes=genes) for genes in names)
+    with open_expression(expression, **reading) as file:
+        wanted = (None if genes is None else gene_list(genes, **reading) for genes in (landmarks, targets))
+        names = genes_to_learn(file, *wanted)
+        X, y = (complete(file, genes) for genes in names)
     sets = None
     if validation is not None:
-        with open_expression(validation, rows=rows, layer=layer) as file:
-            X_val, y_val = (file.read(genes=columns_of(file, genes, "genes")) for genes in names)
+        with open_expression(validation, **reading) as file:
+            columns = (columns_of(file, genes, "genes") for genes in names)
+            X_val, y_val = (complete(file, file.gene_ids[genes]) for genes in columns)
             sets = X_val, y_val
     if not quiet:
         print(f"{len(X):,} profiles, {X.shape[1]:,} landmarks, {y.shape[1]:,} targets", flush=True)
@@ -82,7 +85,8 @@ def train(
     first.feature_names_in_, last.target_names_ = names
     save_model(model, destination)
     if not quiet:
-        print(f"mean absolute error on validation profiles, standardized: {error:.4f}")
+        if not np.isnan(error):
+            print(f"mean absolute error on validation profiles, standardized: {error:.4f}")
         print(f"{destination}: {amount(Path(destination).stat().st_size, 'B')}")
 
 
@@ -101,10 +105,25 @@ def chosen_parameters(
     return {"hidden_layer_sizes": network.hidden_layer_sizes, "dropout": network.dropout} | of_network | settings
 
 
+def complete(file: ExpressionFile, genes: np.ndarray) -> np.ndarray:
+    """Expression of genes for all profiles; an error that names those with missing values."""
+    values = file.read(genes=genes)
+    missing = genes[~np.isfinite(values).all(axis=0)]
+    if len(missing):
+        raise ValueError(
+            f"{len(missing)} of {len(genes)} genes of {file.path} have missing values: {listed(missing)}. Impute them, "
+            "or leave these genes out."
+        )
+    if len(values) < FEWEST_PROFILES:
+        raise ValueError(f"{file.path} has {len(values)} profiles, but at least {FEWEST_PROFILES} are needed.")
+    return values
+
+
 def genes_to_learn(
-    file: ExpressionFile, landmarks: np.ndarray, targets: np.ndarray | None
+    file: ExpressionFile, landmarks: np.ndarray | None, targets: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The names, in a file, of the landmarks and of the targets: those asked for, or all others."""
+    assert landmarks is not None
     columns = columns_of(file, landmarks, "landmarks")
     if targets is None:
         others = np.setdiff1d(np.arange(len(file.gene_ids)), columns)
@@ -129,7 +148,10 @@ def train_network(profiles: Profiles, parameters: dict[str, Any], quiet: bool) -
     X_val, y_val = profiles.validation or (None, None)
     model.fit(profiles.X, profiles.y, X_val=X_val, y_val=y_val)
     vars(model).pop("_skl_callbacks", None)
-    return model, np.nan if model.best_score_ is None else model.best_score_
+    if profiles.validation is None and not model.validation_fraction:
+        return model, np.nan
+    score = model.best_score_
+    return model, score if model.standardize else np.nan
 
 
 def train_nearest_genes(profiles: Profiles, parameters: dict[str, Any], quiet: bool) -> tuple[Any, float]:

@@ -22,7 +22,7 @@ from dgex.io._source import ExpressionFileError
 GZIP = b"\x1f\x8b"
 
 # Longer lines are not those of a table of expression; they are not read into memory.
-LONGEST_LINE = 2**28
+LONGEST_LINE = 2**26
 
 # Bytes of lines whose numbers are read at a time.
 BATCH_BYTES = 2**24
