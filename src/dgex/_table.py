@@ -12,6 +12,9 @@ import numpy as np
 # Rows of a table that are shown.
 SHOWN_ROWS = 10
 
+# Items of a cell that are shown.
+SHOWN_ITEMS = 5
+
 
 @dataclass(frozen=True)
 class ComparisonTable:
@@ -153,4 +156,7 @@ def _short(value: Any) -> str:
     """A cell of a table."""
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        rest = f" and {len(value) - SHOWN_ITEMS} more" if len(value) > SHOWN_ITEMS else ""
+        return ", ".join(map(str, value[:SHOWN_ITEMS])) + rest
+    return str(value)
