@@ -82,9 +82,11 @@ def load() -> tuple[pd.DataFrame, list[str], dict[str, str]]:
     return expression, [gene for gene in genes if gene in landmarks], {row["ensembl"]: row["symbol"] for row in rows}
 
 
-def prepare(expression: pd.DataFrame, landmarks: list[str]) -> tuple[dict[str, Arrays], QuantileJointNormalizer]:
+def prepare(
+    expression: pd.DataFrame, landmarks: list[str], seed: int = 0
+) -> tuple[dict[str, Arrays], QuantileJointNormalizer]:
     """Arrays to train, choose and test on (70, 15, 15 % at random), normalized by the training arrays."""
-    order = np.random.default_rng(0).permutation(len(expression))
+    order = np.random.default_rng(seed).permutation(len(expression))
     parts = np.split(order, [round(0.7 * len(order)), round(0.85 * len(order))])
     normalizer = QuantileJointNormalizer().set_output(transform="pandas").fit(expression.iloc[parts[0]])
     targets = expression.columns.difference(landmarks, sort=False)

@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.interpretation import dominant_program, regulated, strongest
 from dgex import DGEXRegressor, KNNGeneRegressor
 from dgex.datasets import make_expression_profiles
 from dgex.inference import predict_anndata, predict_to_file
@@ -356,43 +357,20 @@ def test_partial_dependence_is_that_of_scikit_learn(frames):
         partial_dependence(model, X, "L4", n_points=1)
 
 
-def regulated(rng, n_profiles=3000, n_landmarks=40, n_targets=120):
-    """Targets that one landmark each regulates: half of them linearly, half by how far it is from its mean."""
-    X = rng.normal(size=(n_profiles, n_landmarks))
-    regulators = rng.integers(n_landmarks, size=n_targets)
-    effect = X[:, regulators]
-    nonlinear = np.arange(n_targets) % 2 == 1
-    effect[:, nonlinear] = 1.6 * (np.abs(effect[:, nonlinear]) - 0.8)
-    others = 0.3 * X @ rng.normal(size=(n_landmarks, n_targets)) / np.sqrt(n_landmarks)
-    y = effect + others + 0.3 * rng.normal(size=(n_profiles, n_targets))
-    return X.astype(np.float32), y.astype(np.float32), regulators, nonlinear
-
-
-def share_found(attribution, regulators, n_top=5):
-    top = np.argsort(-attribution.magnitude, axis=0)[:n_top]
-    return (top == regulators).any(axis=0)
-
-
 @pytest.mark.parametrize("method", ["jacobian", "integrated_gradients"])
 def test_planted_regulators_are_found_better_than_by_linear_coefficients(method):
     X, y, regulators, nonlinear = regulated(np.random.default_rng(0))
     model = DGEXRegressor(
         hidden_layer_sizes=(200,), activation="relu", solver="adamw", max_iter=25, dropout=0.0, random_state=0
     ).fit(X, y)
-    found = share_found(landmark_attribution(model, X[:200], method=method), regulators)
-    by_linear = share_found(linear_attribution(LinearRegression().fit(X, y), X, y), regulators)
+    attributions = (
+        landmark_attribution(model, X[:200], method=method),
+        linear_attribution(LinearRegression().fit(X, y), X, y),
+    )
+    found, by_linear = ((strongest(attribution) == regulators).any(axis=0) for attribution in attributions)
     assert found.mean() >= 0.9
     assert found[nonlinear].mean() >= by_linear[nonlinear].mean() + 0.3
     assert found[~nonlinear].mean() >= by_linear[~nonlinear].mean() - 0.02
-
-
-def dominant_program(data, n_bins=25):
-    """Of every target, the program that explains most of its variance by itself, and whether no other comes near."""
-    order = np.argsort(np.argsort(data.programs, axis=0), axis=0) * n_bins // len(data.programs)
-    means = np.array([[data.expression[bins == number].mean(axis=0) for number in range(n_bins)] for bins in order.T])
-    explained = means.var(axis=1) / data.expression.var(axis=0)  # programs x targets
-    first, second = np.sort(explained, axis=0)[[-1, -2]]
-    return explained.argmax(axis=0), (first >= 0.5) & (second < first / 2)
 
 
 def test_programs_of_generated_profiles_are_found_by_their_landmarks():
