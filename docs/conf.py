@@ -2,7 +2,18 @@
 
 project = "dgex"
 author = "The dgex developers"
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax"]
+extensions = [
+    "matplotlib.sphinxext.plot_directive",
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+]
+plot_include_source = True
+plot_html_show_source_link = False
+plot_html_show_formats = False
+plot_formats = [("png", 120)]
 myst_enable_extensions = ["dollarmath"]
 autosummary_generate = True
 numpydoc_show_inherited_class_members = {"sklearn.base.BaseEstimator": False}

@@ -5,13 +5,13 @@ import types
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.interpretation import dominant_program, regulated, strongest
 from scipy.stats import fisher_exact
 from sklearn.inspection import partial_dependence as sklearn_partial_dependence
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.interpretation import dominant_program, regulated, strongest
 from dgex import DGEXRegressor, KNNGeneRegressor
 from dgex.datasets import make_expression_profiles
 from dgex.inference import predict_anndata, predict_to_file
