@@ -32,6 +32,16 @@ from dgex.interpretation import (
 # Landmarks of a target that are looked at.
 N_TOP = 5
 
+# A network that learns V-shaped effects.
+TRAINED = {
+    "hidden_layer_sizes": (400,),
+    "activation": "relu",
+    "solver": "adamw",
+    "batch_size": 100,
+    "max_iter": 60,
+    "dropout": 0.0,
+}
+
 # Hub units that gene sets are looked for in.
 N_HUBS = 20
 
@@ -49,9 +59,7 @@ def main(n_seeds: int) -> None:
 def planted(seed: int) -> Iterator[dict[str, Any]]:
     """Regulators that were planted, one for each target."""
     X, y, regulators, nonlinear = regulated(np.random.default_rng(seed))
-    network = DGEXRegressor(
-        hidden_layer_sizes=(200,), activation="relu", solver="adamw", max_iter=25, dropout=0.0, random_state=seed
-    ).fit(X, y)
+    network = DGEXRegressor(**TRAINED, random_state=seed).fit(X, y)
     attributions = landmark_attribution(network, X[:200]), linear_attribution(LinearRegression().fit(X, y), X, y)
     for name, attribution in zip(("network", "least squares"), attributions, strict=True):
         found = (strongest(attribution) == regulators).any(axis=0)

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pandas as pd
 import pytest
-from benchmarks.interpretation import dominant_program, regulated, strongest
+from benchmarks.interpretation import TRAINED, dominant_program, regulated, strongest
 from scipy.stats import fisher_exact
 from sklearn.inspection import partial_dependence as sklearn_partial_dependence
 from sklearn.linear_model import LinearRegression, Ridge
@@ -360,15 +360,13 @@ def test_partial_dependence_is_that_of_scikit_learn(frames):
 @pytest.mark.parametrize("method", ["jacobian", "integrated_gradients"])
 def test_planted_regulators_are_found_better_than_by_linear_coefficients(method):
     X, y, regulators, nonlinear = regulated(np.random.default_rng(0))
-    model = DGEXRegressor(
-        hidden_layer_sizes=(200,), activation="relu", solver="adamw", max_iter=25, dropout=0.0, random_state=0
-    ).fit(X, y)
+    model = DGEXRegressor(**TRAINED, random_state=0).fit(X, y)
     attributions = (
         landmark_attribution(model, X[:200], method=method),
         linear_attribution(LinearRegression().fit(X, y), X, y),
     )
     found, by_linear = ((strongest(attribution) == regulators).any(axis=0) for attribution in attributions)
-    assert found.mean() >= 0.9
+    assert found[nonlinear].mean() >= 0.9
     assert found[nonlinear].mean() >= by_linear[nonlinear].mean() + 0.3
     assert found[~nonlinear].mean() >= by_linear[~nonlinear].mean() - 0.02
 
