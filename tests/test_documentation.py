@@ -36,6 +36,15 @@ def test_quickstart_example_runs(capsys):
     assert "RNA-seq of the same samples" in printed
 
 
+def test_a_look_inside_runs(data_folder, tmp_path, capsys):
+    example = runpy.run_path(str(ROOT / "examples" / "04_looking_inside.py"))
+    example["main"](tmp_path / "figures", max_iter=3)
+    printed = capsys.readouterr().out
+    assert "66 test arrays, 9075 targets" in printed
+    assert "Landmarks that IFIT1 depends on most" in printed
+    assert len(list((tmp_path / "figures").glob("*.pdf"))) == len(list((tmp_path / "figures").glob("*.png"))) == 10
+
+
 def test_real_data_example_runs(data_folder, capsys):
     example = runpy.run_path(str(ROOT / "examples" / "02_arrays_to_rnaseq.py"))
     example["main"](max_iter=1)
@@ -58,10 +67,10 @@ def test_tables_are_those_of_the_results(page, name, table):
 
 
 def test_tables_are_found():
-    assert {name for _, name, _ in TABLES} == {"arrays_to_rnaseq", "precision", "scale"}
+    assert {name for _, name, _ in TABLES} == {"arrays_to_rnaseq", "interpretation", "precision", "scale"}
 
 
-@pytest.mark.parametrize("name", ["arrays_to_rnaseq", "precision"])
+@pytest.mark.parametrize("name", ["arrays_to_rnaseq", "interpretation", "precision"])
 def test_errors_are_those_of_several_seeds(name):
     rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
     assert len({row["seed"] for row in rows}) >= 5
