@@ -222,6 +222,19 @@ def test_the_content_decides_and_not_the_name(data_folder):
         assert file.shape == (377, 978)
 
 
+@pytest.mark.parametrize("numbered", [False, True])
+def test_files_of_gtex_are_read(numbered, tmp_path):
+    header = ["id"] * numbered + ["Name", "Description", "GTEX-1117F-0226", "GTEX-111CU-1826"]
+    rows = [["ENSG00000223972.5", "DDX11L1", "0", "0.5"], ["ENSG00000227232.5", "WASH7P", "187", "109"]]
+    rows = [[str(number)] * numbered + row for number, row in enumerate(rows)]
+    text = "#1.2\n2\t2\n" + "".join("\t".join(row) + "\n" for row in [header, *rows])
+    (tmp_path / "gtex.gct.gz").write_bytes(gzip.compress(text.encode()))
+    with open_expression(tmp_path / "gtex.gct.gz") as file:
+        assert file.gene_ids.tolist() == ["ENSG00000223972.5", "ENSG00000227232.5"]
+        assert list(file.gene_metadata) == ["Description"]
+        assert file.read("GTEX-111CU-1826").tolist() == [[0.5, 109]]
+
+
 def test_text_is_read_compressed_too(data_folder, tmp_path):
     source = data_folder / "gctx" / "test_v1point2_n5x10.gct"
     (tmp_path / "x.gct.gz").write_bytes(gzip.compress(source.read_bytes()))

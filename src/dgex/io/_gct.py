@@ -13,6 +13,9 @@ from dgex.io._text import TextTable, fitted, next_line, open_lines, split, text_
 NULL = "-666"
 NULLS = frozenset({NULL, ""})
 
+# How the header of the GTEx project's files by tissue begins, which number the genes before naming them.
+NUMBERED = b"id\tName\t"
+
 NUMBERS_OF_HEADER = {"#1.2": 2, "#1.3": 4}
 
 
@@ -29,6 +32,8 @@ class GCTFile(ExpressionFile):
             raise ExpressionFileError(
                 f"{path}: got {len(self._table.ids)} lines of genes, but its header says {n_genes}. Is it complete?"
             )
+        if names[:2] == NUMBERED.decode().split():
+            self._table.ids = self._table.metadata.pop("Name")
         super().__init__(
             path,
             profile_ids=[name.strip() for name in names[first:]],
@@ -56,7 +61,9 @@ def read_header(path: Path) -> tuple[str, tuple[int, int, int, int], list[str], 
             )
         n_genes, n_profiles, n_gene_columns, n_profile_columns = (*map(int, words), 1, 0)[:4]
         require_plausible(path, n_genes, n_profiles, n_gene_columns, n_profile_columns)
-        names = fields_of(next_line(file, path), path, 3, 1 + n_gene_columns + n_profiles)
+        line = next_line(file, path)
+        n_gene_columns += version == "#1.2" and line.startswith(NUMBERED)
+        names = fields_of(line, path, 3, 1 + n_gene_columns + n_profiles)
         of_profiles = [
             fields_of(next_line(file, path), path, 4 + index, len(names)) for index in range(n_profile_columns)
         ]
