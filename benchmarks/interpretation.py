@@ -101,6 +101,12 @@ def arrays(seed: int) -> Iterator[dict[str, Any]]:
             "by": name,
             "share": with_family(attribution, sets, symbols) / len(landmarks),
         }
+    for name, share in looking.well_inferred(network, profiles).items():
+        yield {
+            "what": "targets well inferred",
+            "by": {"model": "network", "study": "mean of the study"}[name],
+            "share": share,
+        }
     hubs = hub_units(network, major_weights(network, n_std_in=3, n_std_out=3), n_units=N_HUBS)
     yield {"what": "hub units with a gene family", "by": "network", "share": with_family(hubs, sets, symbols) / N_HUBS}
 

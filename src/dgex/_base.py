@@ -43,6 +43,7 @@ class GeneRegressorMixin(RegressorMixin):
         return tags
 
 
-def forget_reliability(model: Any) -> None:
-    """Remove what was stored about the model before it was fitted anew."""
+def forget_reliability(model: Any) -> Any:
+    """The model without what was stored about how well it inferred each target before it changed."""
     vars(model).pop("target_reliability_", None)
+    return model

@@ -68,6 +68,12 @@ class InferencePlan:
         table = getattr(last_step(self.model), "target_reliability_", None)
         if table is None:
             return {}
+        named = getattr(last_step(self.model), "target_names_", None)
+        if len(table) != self.n_outputs or (named is not None and not np.array_equal(table["target"], named)):
+            raise ValueError(
+                f"The reliability that is stored with the model is of {len(table)} other targets: it was fitted again. "
+                "Call dgex.interpretation.target_reliability(..., store=True) again."
+            )
         columns = {}
         for name in RELIABILITY:
             columns[name] = np.full(len(self.gene_ids), np.nan)

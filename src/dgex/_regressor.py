@@ -426,7 +426,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
                 f"Got validation_set={validation_set!r}, but the model was selected on {len(self._run.best)} "
                 "validation sets, numbered from 0. Pass them to fit as tuples X_val=(...), y_val=(...)."
             )
-        model = copy.copy(self)
+        model = forget_reliability(copy.copy(self))
         for name, value in selected_attributes(self._run, TargetSets.of(self.partition_), int(validation_set)).items():
             setattr(model, name, value)
         return model

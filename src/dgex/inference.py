@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dgex._files import require_destination
-from dgex._plan import ROLE, ROLES, InferencePlan, inference_plan
+from dgex._plan import RELIABILITY, ROLE, ROLES, InferencePlan, inference_plan
 from dgex._progress import Progress
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, ExpressionFileError, create_expression, open_expression
@@ -177,8 +177,14 @@ def predict_anndata(
         values[rows, columns[there]] = profiles[:, there]
     role = np.full(adata.n_vars, None, dtype=object)
     role[columns[there]] = plan.roles[there]
+    metadata = plan.gene_metadata
+    reliability = {}
+    for name in set(RELIABILITY) & set(metadata):
+        reliability[name] = np.full(adata.n_vars, np.nan)
+        reliability[name][columns[there]] = metadata[name][there]
     adata.layers[to_layer] = values
-    adata.var[ROLE] = data_frame(adata.var_names, {ROLE: role})[ROLE].array
+    for name, column in data_frame(adata.var_names, {ROLE: role, **reliability}).items():
+        adata.var[name] = column.array
     return adata
 
 

@@ -11,9 +11,16 @@ from dgex import _validation
 from dgex._derivatives import last_hidden
 from dgex._processes import own_devices
 from dgex._sharding import devices_in_use
-from dgex._statistics import standardized
+from dgex._statistics import gene_statistics
 from dgex._table import Table
 from dgex.interpretation._networks import networks_of, standardized_landmarks, target_names
+
+# A predictor of unit length of which less than this is independent of the others counts as one of them: activations
+# come in float32, whose rounding is about a hundred times smaller.
+COLLINEAR = 1e-5
+
+# A predictor that varies less than this does not vary.
+ROUNDING = 1e-12
 
 
 def activation_adjusted_r2(model: Any, X: Any, y: Any) -> Table:
@@ -66,7 +73,6 @@ def activation_adjusted_r2(model: Any, X: Any, y: Any) -> Table:
     targets = _validation.validated_targets(model, y, "y", reset=False)
     if len(targets) != len(Z):
         raise ValueError(f"Got {len(Z)} profiles in X and {len(targets)} in y, but expected as many in both.")
-    targets = standardized(targets, model.target_mean_, model.target_scale_)
     from_activations = np.empty(targets.shape[1])
     with devices_in_use(model.devices) as devices:
         for network in networks:
@@ -78,20 +84,21 @@ def activation_adjusted_r2(model: Any, X: Any, y: Any) -> Table:
 def adjusted_r2(predictors: np.ndarray, responses: np.ndarray) -> np.ndarray:
     """Adjusted R^2 of least-squares fits of all columns of the responses; NaN where undefined."""
     n_profiles = len(predictors)
+    constant = gene_statistics(responses)[1] == 0
     centered, responses = (
         array - array.mean(axis=0) for array in (predictors.astype(np.float64), responses.astype(np.float64))
     )
+    # Columns of the same length, so that the tolerance means the same for all of them.
+    lengths = np.linalg.norm(centered, axis=0)
+    centered = centered[:, lengths > ROUNDING * np.sqrt(n_profiles)]
+    centered /= np.linalg.norm(centered, axis=0)
     basis, triangle, _ = qr(centered, mode="economic", pivoting=True, overwrite_a=True, check_finite=False)
-    diagonal = np.abs(np.diag(triangle))
-    # Predictors come in float32: what is left of a column below its rounding is no direction of its own.
-    rank = int(
-        np.count_nonzero(diagonal > max(predictors.shape) * np.finfo(np.float32).eps * diagonal[:1].max(initial=0))
-    )
-    totals = np.einsum("ij,ij->j", responses, responses)
-    explained = np.square(basis[:, :rank].T @ responses).sum(axis=0)
+    rank = int(np.count_nonzero(np.abs(np.diag(triangle)) > COLLINEAR))
     free = n_profiles - 1 - rank
     if free <= 0:
         return np.full(responses.shape[1], np.nan)
+    totals = np.einsum("ij,ij->j", responses, responses)
+    explained = np.square(basis[:, :rank].T @ responses).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        unexplained = np.where(totals > 0, 1 - explained / totals, np.nan)
+        unexplained = np.where(constant, np.nan, 1 - explained / totals)
     return np.asarray(1 - unexplained * (n_profiles - 1) / free)

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_array
 
 from dgex._derivatives import derivative_sums, last_hidden
 from dgex._frames import column_names, frame_values
-from dgex._plan import predicted
+from dgex._plan import last_step, predicted
 from dgex._processes import own_devices
 from dgex._sharding import devices_in_use
 from dgex._statistics import gene_scaling
@@ -21,14 +21,15 @@ from dgex.interpretation._networks import (
     names_or_numbers,
     networks_of,
     positions_of,
+    require_same_names,
     standardized_landmarks,
     target_names,
 )
 
 METHODS = ("jacobian", "integrated_gradients")
 
-# How far predictions of a model may be from linear, relative to their spread.
-LINEAR = 1e-3
+# How far the predictions of a linear model may be from linear, in standard deviations of the target.
+LINEAR = 1e-2
 
 # Profiles on which that is tried.
 N_TRIED = 20
@@ -130,8 +131,8 @@ def landmark_attribution(
         A fitted network.
     X : array-like of shape (n_profiles, n_landmarks)
         Profiles to average over; some hundred are enough.
-    targets : sequence of str or int, default=None
-        Names or numbers of the targets; None for all.
+    targets : sequence of str or int, or ndarray of bool, default=None
+        Names or numbers of the targets, or which of them; None for all.
     method : {"jacobian", "integrated_gradients"}, default="jacobian"
         "jacobian": the derivative of the target by the landmark at each profile. "integrated_gradients": what of the
         difference between the prediction for a profile and for the baseline is due to the landmark [1]_.
@@ -200,6 +201,9 @@ def landmark_attribution(
 
 def standardized_baseline(model: Any, baseline: Any) -> np.ndarray:
     """Where integrated gradients start, as the network sees it."""
+    known = getattr(model, "feature_names_in_", None)
+    if known is not None and hasattr(baseline, "reindex"):
+        baseline = baseline.reindex(known)  # a Series by gene
     values = np.asarray(baseline, dtype=np.float64)
     if values.shape != (model.n_features_in_,) or not np.isfinite(values).all():
         raise ValueError(
@@ -254,24 +258,31 @@ def linear_attribution(model: Any, X: Any, y: Any) -> LandmarkAttribution:
     >>> linear_attribution(Ridge().fit(data.X, data.y), data.X, data.y)
     LandmarkAttribution(linear, 20 landmarks x 50 targets)
     """
-    X_names, y_names = column_names(X), column_names(y)
-    X, y = (np.asarray(check_array(frame_values(data)), dtype=np.float64) for data in (X, y))
+    model = getattr(model, "best_estimator_", model)
+    known, names = getattr(model, "feature_names_in_", None), getattr(last_step(model), "target_names_", None)
+    require_same_names(X, known, "X")
+    require_same_names(y, names, "y")
+    known, names = (column_names(X) if known is None else known), (column_names(y) if names is None else names)
+    X, y = (np.asarray(check_array(frame_values(data), ensure_2d=False), dtype=np.float64) for data in (X, y))
+    y = y.reshape(len(y), -1)
     (center, x_scale), (_, y_scale) = gene_scaling(X), gene_scaling(y)
-    moved = center + np.diag(x_scale)
-    at_center = np.asarray(predicted(model, center[None]), dtype=np.float64)
-    if at_center.shape[1:] != y_scale.shape:
-        raise ValueError(f"Got y with {len(y_scale)} targets, but the model predicts {at_center[0].size}.")
-    change = np.asarray(predicted(model, moved), dtype=np.float64) - at_center
-    actual = np.asarray(predicted(model, X[:N_TRIED]), dtype=np.float64) - at_center
-    expected = (X[:N_TRIED] - center) / x_scale @ change
-    if np.abs(actual - expected).max() > LINEAR * max(1.0, np.abs(actual).max()):
+
+    def at(profiles: np.ndarray) -> np.ndarray:
+        return np.asarray(predicted(model, profiles), dtype=np.float64).reshape(len(profiles), -1)
+
+    at_center = at(center[None])
+    if at_center.shape[1] != len(y_scale):
+        raise ValueError(f"Got y with {len(y_scale)} targets, but the model predicts {at_center.shape[1]}.")
+    change = at(center + np.diag(x_scale)) - at_center
+    actual, expected = at(X[:N_TRIED]) - at_center, (X[:N_TRIED] - center) / x_scale @ change
+    rounding = np.finfo(np.float32).eps * np.abs(at_center[0]) * 10
+    if (np.abs(actual - expected).max(axis=0) > LINEAR * y_scale + rounding).any():
         raise ValueError(
             f"The predictions of {type(model).__name__} are not linear in the landmarks. Pass a linear model, or use "
             "landmark_attribution for a network."
         )
     coefficients = change / y_scale
-    known = getattr(model, "feature_names_in_", X_names)
-    landmarks, targets = names_or_numbers(known, X.shape[1]), names_or_numbers(y_names, y.shape[1])
+    landmarks, targets = names_or_numbers(known, X.shape[1]), names_or_numbers(names, y.shape[1])
     return LandmarkAttribution("linear", landmarks, targets, coefficients, np.abs(coefficients))
 
 

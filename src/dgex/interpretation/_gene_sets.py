@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -83,6 +84,8 @@ def gene_set_table(
     p_values: list[np.ndarray] = []
     for name, members, possible in _gene_lists(genes, background, n_top):
         found = _translated(members, symbols)
+        if not found:
+            continue  # nothing to test
         universe = _translated(possible, symbols)
         outside = found - universe
         if outside:
@@ -99,6 +102,8 @@ def gene_set_table(
             (name, title, len(hits), size, len(found), len(hits) * len(universe) / (size * max(1, len(found))), hits)
             for title, hits, size in zip(tested, overlaps, sizes, strict=True)
         )
+    if not p_values:
+        raise ValueError("There is no list with a gene in it. Do symbols=... name the genes of the model?")
     if not rows:
         raise ValueError(
             f"None of the {len(sets)} gene sets has {min_size} to {max_size} genes of the background. Do they call "
@@ -114,7 +119,8 @@ def read_gmt(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     Parameters
     ----------
     path : str or path-like
-        A file with a set in each line: name, description and genes, separated by tabs.
+        A file with a set in each line: name, description and genes, separated by tabs; compressed by gzip if it is
+        called ".gz".
 
     Returns
     -------
@@ -132,7 +138,10 @@ def read_gmt(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     {'p53': ['TP53', 'MDM2', 'CDKN1A']}
     """
     sets: dict[str, list[str]] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    opened = gzip.open if Path(path).suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig") as file:
+        lines = [line.rstrip("\r\n") for line in file]
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         name, *rest = line.split("\t")
@@ -153,6 +162,8 @@ def _gene_lists(
     genes: Any, background: Sequence[str] | np.ndarray | None, n_top: int
 ) -> Iterator[tuple[str, Sequence[str] | np.ndarray, Sequence[str] | np.ndarray]]:
     """A name, the genes, and those that they are among."""
+    if isinstance(genes, str):
+        raise TypeError(f"Got the text {genes!r}, but expected a list of genes.")
     if isinstance(genes, HubUnit):
         genes = HubUnits([genes])
     if isinstance(genes, HubUnits):
@@ -171,7 +182,7 @@ def _gene_lists(
 def _translated(genes: Sequence[str] | np.ndarray, symbols: Mapping[str, str] | None) -> set[str]:
     if symbols is None:
         return set(map(str, genes))
-    return {symbols[gene] for gene in genes if gene in symbols}
+    return {symbols[gene] for gene in genes if isinstance(symbols.get(gene), str)}
 
 
 def _some_genes(sets: Sets) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
+from dgex._frames import column_names
 from dgex._network import Layer
 from dgex._statistics import standardized
 from dgex._validation import listed
@@ -71,9 +72,16 @@ def names_or_numbers(names: np.ndarray | None, size: int) -> np.ndarray:
 
 
 def positions_of(genes: Any, names: np.ndarray, what: str) -> np.ndarray:
-    """Where genes, given by name or by number, are among names; None for all."""
+    """Where genes, given by name, by number or by a mask, are among names; None for all."""
     if genes is None:
         return np.arange(len(names))
+    if np.asarray(genes).dtype.kind == "b":
+        mask = np.asarray(genes)
+        if mask.shape != names.shape:
+            raise ValueError(
+                f"Got a mask of shape {mask.shape}, but expected one value for each of {len(names)} {what}."
+            )
+        return np.flatnonzero(mask)
     wanted = np.atleast_1d(np.asarray(genes, dtype=object))
     place = {name: index for index, name in enumerate(names)}
     numbers = range(len(names))
@@ -87,6 +95,20 @@ def positions_of(genes: Any, names: np.ndarray, what: str) -> np.ndarray:
             f"{listed(names[:3])}; they can be given by name or by number."
         )
     return np.array(found, dtype=np.intp)
+
+
+def require_same_names(data: Any, names: np.ndarray | None, what: str) -> None:
+    """Raise if data have names of genes that are not those of the model, in their order."""
+    given = column_names(data)
+    if given is None or names is None or np.array_equal(given, names):
+        return
+    apart = [str(gene) for gene in given if gene not in set(names)] or [
+        f"{gene} for {expected}" for gene, expected in zip(given, names, strict=False) if gene != expected
+    ]
+    raise ValueError(
+        f"The genes of {what} are not those of the model, in their order ({listed(apart)}). Select them by name: "
+        f"{what}[names]."
+    )
 
 
 def standardized_landmarks(model: Any, X: Any) -> np.ndarray:

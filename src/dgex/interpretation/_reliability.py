@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from dgex._frames import column_names, frame_values
+from dgex._plan import last_step
 from dgex._table import Table
-from dgex.interpretation._networks import names_or_numbers
+from dgex.interpretation._networks import names_or_numbers, require_same_names
 from dgex.metrics import genewise_correlation, genewise_mae, r_gene
 
 # The Connectivity Map calls genes well inferred from here on.
@@ -29,20 +29,27 @@ def target_reliability(
     X : array-like of shape (n_profiles, n_landmarks)
         Landmarks of profiles that the model was not trained on.
     y : array-like of shape (n_profiles, n_targets)
-        Their measured targets, at least two.
+        Their measured targets. R_gene of a single one is NaN.
     well_inferred : float, default=0.95
         The R_gene from which on a target counts as well inferred, as for the Connectivity Map's "best inferred genes"
         [1]_.
     store : bool, default=False
         Whether to keep the table as `target_reliability_` of the model (of the last step of a Pipeline):
         :func:`dgex.persistence.save_model` saves it, :func:`dgex.inference.predict_to_file` and
-        :func:`dgex.inference.predict_anndata` write it beside the targets. Fitting again removes it.
+        :func:`dgex.inference.predict_anndata` write it beside the targets. Fitting an estimator of dgex again removes
+        it; of another, call this function again.
 
     Returns
     -------
     table : Table
         "target", "error" (mean absolute, divided by the standard deviation in training where the model standardizes,
         else in the units of `y`), "correlation" (Pearson), "r_gene" (:func:`dgex.metrics.r_gene`), "well_inferred".
+
+    Notes
+    -----
+    R_gene asks whether the inferred gene follows the measured one more than other genes do, over the profiles given.
+    Where these come from several studies or batches that differ in all genes, the study alone answers that: held-out
+    profiles of studies that were trained on make R_gene look better than it is for new studies. Measure it on those.
 
     References
     ----------
@@ -61,14 +68,18 @@ def target_reliability(
     ['target', 'error', 'correlation', 'r_gene', 'well_inferred']
     """
     check_is_fitted(model)
-    last = model[-1] if isinstance(model, Pipeline) else model
+    model = getattr(model, "best_estimator_", model)
+    last = last_step(model)
     names = getattr(last, "target_names_", None)
+    require_same_names(y, names, "y")
     names = column_names(y) if names is None else names
-    inferred, measured = model.predict(X), frame_values(y)
-    ranks = r_gene(measured, inferred)
+    inferred, measured = np.asarray(model.predict(X)), np.asarray(frame_values(y))
+    n_targets = inferred.reshape(len(inferred), -1).shape[1]
+    # A single gene cannot be told from others.
+    ranks = r_gene(measured, inferred) if n_targets > 1 else np.full(1, np.nan)
     table = Table(
         {
-            "target": names_or_numbers(names, len(ranks)),
+            "target": names_or_numbers(names, n_targets),
             "error": genewise_mae(measured, inferred, scale=getattr(last, "target_scale_", None)),
             "correlation": genewise_correlation(measured, inferred),
             "r_gene": ranks,

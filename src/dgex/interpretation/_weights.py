@@ -257,30 +257,46 @@ def hub_units(model: Any, weights: MajorWeights | None = None, n_units: int | No
     >>> len(hubs), hubs[0].n_targets >= hubs[1].n_targets
     (3, True)
     """
+    if n_units is not None and n_units < 0:
+        raise ValueError(f"Got n_units={n_units!r}, but expected 0 or more.")
     weights = major_weights(model) if weights is None else weights
     networks, landmarks, targets = networks_of(model), landmark_names(model), target_names(model)
+    _require_weights_of(weights, networks, len(landmarks), len(targets))
     units = []
     for network in networks:
+        below, background = _paths(weights, network), targets[network.targets]
         outputs = weights.outputs.rows(weights.outputs["network"] == network.number)
-        below = _paths(weights, network)
-        for unit in np.unique(outputs["unit"]):
-            out = outputs.rows(outputs["unit"] == unit)
-            out = out.rows(np.argsort(-np.abs(out["weight"]), kind="stable"))
+        outputs = outputs.rows(np.lexsort((-np.abs(outputs["weight"]), outputs["unit"])))
+        numbers, starts = np.unique(outputs["unit"], return_index=True)
+        stops = [*starts[1:], len(outputs)][: len(starts)]
+        for unit, start, stop in zip(numbers, starts, stops, strict=True):
             strength = below[:, [int(unit)]].toarray()[:, 0]
             order = np.argsort(-np.abs(strength), kind="stable")[: np.count_nonzero(strength)]
             units.append(
                 HubUnit(
                     network=network.number,
                     unit=int(unit),
-                    targets=out["target"],
-                    target_weights=out["weight"],
+                    targets=outputs["target"][start:stop],
+                    target_weights=outputs["weight"][start:stop],
                     landmarks=landmarks[order],
                     landmark_weights=strength[order],
-                    background=targets[network.targets],
+                    background=background,
                 )
             )
     units.sort(key=lambda unit: -unit.n_targets)
     return HubUnits(units[:n_units])
+
+
+def _require_weights_of(weights: MajorWeights, networks: list[Network], n_landmarks: int, n_targets: int) -> None:
+    """Raise unless the connections are of a model of this shape."""
+    sizes = tuple(kernel.shape[1] for kernel in networks[0].kernels[:-1])
+    shape = len(networks), n_landmarks, sizes, n_targets
+    given = weights.n_networks, weights.n_landmarks, weights.hidden_sizes, weights.n_targets
+    if given != shape:
+        raise ValueError(
+            f"Got weights of another model, with (networks, landmarks, hidden units, targets) = {given}, but expected "
+            f"{shape}. Pass major_weights(model)."
+        )
 
 
 def _paths(weights: MajorWeights, network: Network) -> csr_array:
