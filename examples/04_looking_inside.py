@@ -179,9 +179,7 @@ def look_inside(network: DGEXRegressor, ridge: Ridge, arrays: dict[str, Arrays],
     curve = partial_dependence(network, arrays["test"].X, table["landmark"][0], [target], n_points=5)
     print(f"\n{TARGET} by the expression of {named[0]}\n\n{curve}")
     shares = well_inferred(network, arrays)
-    print(
-        f"\nWell inferred on the test arrays (R_gene of at least {WELL_INFERRED}): {shares['model']:.0%} of the targets;"
-    )
+    print(f"\nWell inferred on the test arrays (R_gene of at least {WELL_INFERRED}): {shares['model']:.0%}")
     print(f"by the mean of an array's study, without its landmarks: {shares['study']:.0%}")
 
 

@@ -1,5 +1,6 @@
 import ast
 import inspect
+import pickle
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from dgex import DGEXRegressor, KNNGeneRegressor, QuantileJointNormalizer, metrics, plotting
 from dgex._table import Table
-from dgex.interpretation import hub_units, major_weights
+from dgex.interpretation import MajorWeights, hub_units, major_weights
 from dgex.plotting import _style
 
 pytest.importorskip("matplotlib")
@@ -106,9 +107,73 @@ def test_errors_of_estimators_are_those_of_their_predictions(pyplot, profiles, m
     assert scaled.plot().ax_.get_xlabel() == "mean absolute error (standardized expression)"
 
 
-def test_density_needs_different_errors(pyplot):
-    with pytest.raises(ValueError, match="Got 5 genes with the same error of 'a'"):
-        plotting.GenewiseErrorDisplay({"a": np.full(5, 0.3)}).plot()
+def test_equal_errors_are_a_vertical_line(pyplot):
+    errors = {"perfect": np.zeros(300), "same": np.full(300, 0.3), "network": some_errors(300)[0]}
+    display = drawn(plotting.GenewiseErrorDisplay(errors).plot())
+    assert [list(line.get_xdata()) for line in display.lines_[:2]] == [[0.0, 0.0], [0.3, 0.3]]
+    assert len(display.lines_[2].get_xdata()) > 100
+    low, high = display.ax_.get_xlim()
+    assert low < 0
+    assert high == pytest.approx(1.05 * np.quantile(errors["network"], 0.999))
+    assert legend_labels(display)[0] == "perfect (0.00)"
+    alone = drawn(plotting.GenewiseErrorDisplay({"perfect": [0.0]}).plot())
+    assert alone.ax_.get_xlim()[0] < 0 < alone.ax_.get_xlim()[1]
+
+
+@pytest.mark.parametrize("names", [["good", "bad"], ["good", "other", "bad"]])
+def test_one_bad_model_does_not_squeeze_the_others(pyplot, names):
+    errors = {name: some_errors(3000, seed)[0] for seed, name in enumerate(names)}
+    errors["bad"] *= 200
+    display = drawn(plotting.GenewiseErrorDisplay(errors).plot())
+    assert display.ax_.get_xlim()[1] == pytest.approx(
+        1.05 * max(np.quantile(errors[name], 0.999) for name in names if name != "bad")
+    )
+    assert legend_labels(display)[-1].replace("\n", " ").endswith("3,000 genes beyond)")
+    assert "beyond" not in legend_labels(display)[0]
+
+
+def test_single_bad_genes_do_not_squeeze_the_others(pyplot):
+    errors = some_errors(3000)[0]
+    usual = plotting.GenewiseErrorDisplay({"a": errors}).plot().ax_.get_xlim()[1]
+    errors[:30] = 500.0
+    display = drawn(plotting.GenewiseErrorDisplay({"a": errors}).plot())
+    assert display.ax_.get_xlim()[1] < 3 * usual
+    assert "; 30 genes beyond)" in legend_labels(display)[0].replace("\n", " ")
+
+
+def test_genes_without_finite_errors_are_left_out_and_counted(pyplot):
+    errors, other = (list(values) for values in some_errors(100))
+    errors[0], other[1] = np.nan, np.inf
+    display = drawn(plotting.GenewiseErrorDisplay({"a": errors, "b": other}).plot())
+    assert display.ax_.get_ylabel() == "density of 98 target genes\n(2 genes without finite errors left out)"
+    assert display.median_lines_[0].get_xdata()[0] == pytest.approx(np.median(errors[2:]))
+    compared = drawn(plotting.GenewiseComparisonDisplay(errors, other).plot())
+    assert len(compared.points_.get_offsets()) == 98
+    assert compared.texts_[1].get_text().endswith("\n(2 genes without finite errors)")
+    shares = [float(re.search(r"\((.*)%\)", text.get_text())[1]) for text in compared.texts_]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    predicted = drawn(plotting.PredictionDisplay(errors, other).plot())
+    assert predicted.text_.get_text().startswith("98 profiles\n")
+    assert predicted.text_.get_text().endswith("\n(2 profiles not finite)")
+    r2 = plotting.AdjustedR2Display(errors, other).plot()
+    assert r2.texts_[1].get_text() == "2 targets undefined"
+
+
+def test_nothing_finite_is_an_error(pyplot):
+    errors, none = [0.1, 0.2], [np.nan, np.nan]
+    message = r"none has finite errors throughout.*'b': 0"
+    with pytest.raises(ValueError, match=message):
+        plotting.GenewiseErrorDisplay({"a": errors, "b": none}).plot()
+    with pytest.raises(ValueError, match="none has finite errors throughout"):
+        plotting.GenewiseComparisonDisplay(errors, none).plot()
+    with pytest.raises(ValueError, match="Got 2 profiles of which none has finite values"):
+        plotting.PredictionDisplay(errors, none).plot()
+    with pytest.raises(ValueError, match="Got 2 errors, but none is finite"):
+        plotting.ArchitectureDisplay([1, 2], [3, 3], [0, 0], none).plot()
+    assert not pyplot.get_fignums()
+
+
+def test_errors_of_genes_have_one_length(pyplot):
     with pytest.raises(ValueError, match=r"lengths \{'a': 2, 'b': 3\}"):
         plotting.GenewiseErrorDisplay({"a": np.arange(2), "b": np.arange(3)}).plot()
     assert not pyplot.get_fignums()
@@ -306,6 +371,27 @@ def test_architecture_trained_once_has_no_bars(pyplot):
     assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["100", "300\n100"]
 
 
+def test_architectures_may_be_arrays_and_frames(pyplot):
+    frame = pd.DataFrame(results())
+    display = drawn(plotting.ArchitectureDisplay.from_results(frame).plot())
+    expected = plotting.ArchitectureDisplay.from_results(results())
+    assert (list(display.units), list(display.layers)) == (list(expected.units), list(expected.layers))
+    np.testing.assert_array_equal(display.errors, expected.errors)
+    polars = pytest.importorskip("polars")
+    assert plotting.ArchitectureDisplay.from_results(polars.DataFrame(results())).units == display.units
+    table = Table({name: np.array([row[name] for row in results()]) for name in results()[0]})
+    assert plotting.ArchitectureDisplay.from_results(table).units == display.units
+    for units, names in ((np.array([3000, 6000]), ["3,000", "6,000"]), ([[6, 4], [8, 2]], ["6\n4", "8\n2"])):
+        arrays = plotting.ArchitectureDisplay(np.array([2, 2]), units, [0.0, None], [0.3, 0.2])
+        drawn(arrays.plot())
+        assert [label.get_text() for label in arrays.ax_.get_xticklabels()] == names
+
+
+def test_rows_without_dropout_are_one_architecture():
+    rows = [{"layers": 1, "units": 3, "dropout": float("nan"), "error": error} for error in (0.2, 0.4)]
+    np.testing.assert_allclose(plotting.ArchitectureDisplay.from_results(rows).errors, [0.3])
+
+
 def test_architectures_of_a_grid_search_in_a_pipeline(pyplot, profiles):
     X, y = profiles
     model = make_pipeline(StandardScaler(), DGEXRegressor(max_iter=1, random_state=0))
@@ -354,6 +440,10 @@ def test_architecture_messages():
         plotting.ArchitectureDisplay.from_results([{"layers": 1, "dropout": 0}])
     with pytest.raises(ValueError, match="Got no rows"):
         plotting.ArchitectureDisplay.from_results([])
+    with pytest.raises(ValueError, match=r"Got a row with dropout=None, but expected a number.*Use 0\.0 for none"):
+        plotting.ArchitectureDisplay.from_results([{"layers": 1, "units": 2, "dropout": None, "error": 0.3}])
+    with pytest.raises(ValueError, match="Got a row with units='many'"):
+        plotting.ArchitectureDisplay.from_results([{"layers": 1, "units": "many", "dropout": 0, "error": 0.3}])
     scores = {"mean_test_score": [-1.0], "std_test_score": [0.0]}
     with pytest.raises(ValueError, match="without param_hidden_layer_sizes"):
         plotting.ArchitectureDisplay.from_cv_results(scores)
@@ -455,6 +545,31 @@ def test_histories_may_lack_numbers(pyplot):
         plotting.TrainingCurveDisplay({"m": []}).plot()
 
 
+def history_of(errors):
+    names = ("epoch", "train_mae", "validation_mae_0", "learning_rate")
+    return [dict(zip(names, (epoch + 1, error, error, 0.1), strict=True)) for epoch, error in enumerate(errors)]
+
+
+def test_histories_without_finite_errors(pyplot):
+    diverged = history_of([np.nan, np.nan])
+    with pytest.raises(ValueError, match="Got a history of 'm' without any finite error in 2 epochs"):
+        plotting.TrainingCurveDisplay({"m": diverged}).plot()
+    partly = [{**record, "train_mae": 1.0, "learning_rate": np.nan} for record in diverged]
+    display = drawn(plotting.TrainingCurveDisplay({"m": partly}).plot())
+    assert display.best_ == {}
+
+
+def test_many_networks_are_told_apart(pyplot):
+    histories = {f"network {index}": history_of(np.linspace(1, 0.5, 30) + index) for index in range(50)}
+    display = drawn(plotting.TrainingCurveDisplay(histories).plot())
+    for lines in ({name: line for (name, _), line in display.lines_.items()}, display.rate_lines_):
+        looks = {(line.get_color(), line.get_marker()) for line in lines.values()}
+        assert len(looks) == 50
+    entries = display.legend_.legend_handles[:50]
+    assert len({(handle.get_color(), handle.get_marker()) for handle in entries}) == 50
+    assert {line.get_marker() for (name, _), line in display.lines_.items() if name == "network 6"} == {"None"}
+
+
 def test_training_needs_networks(models):
     with pytest.raises(TypeError, match="'least squares', a LinearRegression without history_"):
         plotting.TrainingCurveDisplay.from_estimator(models)
@@ -532,12 +647,37 @@ def test_no_major_weights_are_drawn_as_none(pyplot, network):
 
 
 def test_more_edges_are_fainter(pyplot, network):
-    alphas = []
-    for n_std in (3.5, 0.1):
+    alphas = {}
+    for n_std in (2.0, 0.1):
         display = plotting.ConnectionMapDisplay.from_estimator(network, n_std_in=n_std, n_std_out=0.1, n_hubs=0)
-        many = display.plot(max_edges=300_000).edges_[0].get_colors()
-        alphas.append(many[0, 3] if len(many) else 1.0)
-    assert alphas[0] >= alphas[1]
+        edges = display.plot(max_edges=300_000).edges_[0].get_colors()
+        alphas[len(edges)] = edges[0, 3]
+    display = plotting.ConnectionMapDisplay(map_of_paper(n_edges=20_000))
+    edges = display.plot().edges_[1].get_colors()
+    alphas[len(edges)] = edges[0, 3]
+    few, more, most = sorted(alphas)
+    assert 0 < few < more < most == 20_000
+    assert alphas[few] >= alphas[more] > 5 * alphas[most] > 0
+
+
+def map_of_paper(n_edges):
+    """Weights like those of 943 landmarks, 3,000 units and 4,760 targets."""
+    rng = np.random.default_rng(0)
+
+    def table(**sizes):
+        ends = {name: rng.integers(size, size=n_edges) for name, size in sizes.items()}
+        values = {"weight": rng.normal(size=n_edges), "deviations": rng.normal(size=n_edges)}
+        return Table({"network": np.zeros(n_edges, dtype=int), **ends, **values})
+
+    tables = table(landmark_index=943, unit=3000), table(unit=3000, target_index=4760)
+    return MajorWeights(tables[0], [], tables[1], 943, 4760, (3000,), 1)
+
+
+def test_a_map_of_the_papers_size_is_saved_as_a_small_pdf(pyplot, tmp_path):
+    display = plotting.ConnectionMapDisplay(map_of_paper(n_edges=25_000)).plot()
+    assert [len(edges.get_segments()) for edges in display.edges_] == [20_000, 20_000]
+    display.figure_.savefig(tmp_path / "figure.pdf")
+    assert 1e4 < (tmp_path / "figure.pdf").stat().st_size < 3e6
 
 
 # Activations
@@ -569,6 +709,21 @@ def test_adjusted_r2_of_a_network(pyplot, network, profiles):
     np.testing.assert_array_equal(display.activations, table["activations"])
     above = int((table["activations"] > table["landmarks"]).sum())
     assert f"{above} of 9 targets" in display.plot().texts_[0].get_text()
+
+
+def test_adjusted_r2_of_a_network_in_a_pipeline(pyplot, models, profiles):
+    X, y = profiles
+    pipeline = models["network"]
+    display = plotting.AdjustedR2Display.from_estimator(pipeline, X, y)
+    expected = plotting.AdjustedR2Display.from_estimator(pipeline[-1], pipeline[:-1].transform(X), y)
+    np.testing.assert_array_equal(display.activations, expected.activations)
+    np.testing.assert_array_equal(display.landmarks, expected.landmarks)
+    alone = plotting.AdjustedR2Display.from_estimator(make_pipeline(pipeline[-1]), pipeline[0].transform(X), y)
+    np.testing.assert_array_equal(alone.activations, expected.activations)
+    search = GridSearchCV(Ridge(), {"alpha": [1.0]})
+    search.best_estimator_ = pipeline
+    found = plotting.AdjustedR2Display.from_estimator(search, X, y)
+    np.testing.assert_array_equal(found.activations, expected.activations)
 
 
 def test_adjusted_r2_messages(pyplot):
@@ -637,6 +792,111 @@ def test_normalization_messages(platforms):
         plotting.QuantileNormalizationDisplay.from_profiles({"a": np.ones(4)}, {"a": np.ones(4)})
 
 
+# Legends
+
+
+def legend_cases():
+    names = [f"model {index}" for index in range(8)]
+    long = ["a network with dropout and " + "momentum " * 3 + f"number {index}" for index in range(50)]
+    assert min(map(len, long)) >= 60
+    return {"4": names[:4], "8": names, "long": long[:8], "50": [f"model {index}" for index in range(50)], "both": long}
+
+
+@pytest.mark.parametrize("layout", [None, "constrained", "own"])
+@pytest.mark.parametrize("case", ["4", "8", "long", "50", "both"])
+@pytest.mark.parametrize("kind", ["errors", "training"])
+def test_legends_are_whole_and_cover_nothing(pyplot, layout, case, kind):
+    names = legend_cases()[case]
+    if kind == "errors":
+        display = plotting.GenewiseErrorDisplay({name: some_errors(50, seed)[0] for seed, name in enumerate(names)})
+    else:
+        display = plotting.TrainingCurveDisplay({name: history_of([3.0, 2.0, 1.0]) for name in names})
+    ax = None
+    if layout != "own":
+        _, ax = pyplot.subplots(layout=layout)
+        ax.set_title("title")
+    drawn(display.plot(ax))
+    texts = legend_labels(display)
+    assert [text.replace("\n", " ").split(" (")[0] for text in texts[: len(names)]] == names
+    assert all(len(line) <= 30 for text in texts for line in text.split("\n"))
+    legend, figure = display.legend_.get_window_extent(), display.figure_.bbox
+    assert legend.x0 >= figure.x0 - 1
+    assert legend.y0 >= figure.y0 - 1
+    assert legend.x1 <= figure.x1 + 1
+    assert legend.y1 <= figure.y1 + 1
+    assert not legend.overlaps(display.ax_.title.get_window_extent())
+    assert not legend.overlaps(display.ax_.xaxis.label.get_window_extent())
+    if layout is not None or len(names) > 8:
+        assert not legend.overlaps(display.ax_.bbox)
+    assert display.ax_.bbox.height > 0.3 * figure.height
+    assert display.ax_.bbox.width > 0.2 * figure.width
+
+
+def test_legends_of_neighbouring_axes_keep_apart(pyplot):
+    errors = {f"model {index}": some_errors(50, index)[0] for index in range(8)}
+    figure, axes = pyplot.subplots(1, 3, figsize=(12, 4))
+    displays = [plotting.GenewiseErrorDisplay(errors).plot(ax) for ax in axes]
+    figure.canvas.draw()
+    extents = [display.legend_.get_window_extent() for display in displays]
+    assert not any(first.overlaps(second) for first, second in pairwise(extents))
+    assert all(not extent.overlaps(ax.bbox) for extent in extents for ax in axes)
+    assert all(extent.y0 >= 0 for extent in extents)
+
+
+def test_legends_go_where_they_are_told_to(pyplot):
+    errors = {f"model {index}": some_errors(50, index)[0] for index in range(8)}
+    _, ax = pyplot.subplots()
+    height = ax.get_position().height
+    display = drawn(plotting.GenewiseErrorDisplay(errors).plot(ax, legend_kw={"loc": "upper right", "title": "m"}))
+    assert display.legend_.get_window_extent().overlaps(ax.bbox)
+    assert display.legend_.get_title().get_text() == "m"
+    assert ax.get_position().height == height
+
+
+# Gene names
+
+
+@pytest.fixture(scope="module")
+def named(profiles):
+    X, y = profiles
+    frame = pd.DataFrame(y, columns=[f"T{index}" for index in range(y.shape[1])])
+    pipeline = make_pipeline(StandardScaler(), DGEXRegressor(hidden_layer_sizes=4, max_iter=1, random_state=0))
+    return X, frame, pipeline.fit(X, frame)
+
+
+DRAWINGS = {
+    "errors": lambda model, X, y: plotting.GenewiseErrorDisplay.from_estimator({"m": model}, X, y),
+    "comparison": lambda model, X, y: plotting.GenewiseComparisonDisplay.from_estimator(model, model, X, y),
+    "second": lambda model, X, y: plotting.GenewiseComparisonDisplay.from_estimator(
+        LinearRegression().fit(X, y.to_numpy()), model, X, y
+    ),
+    "prediction": lambda model, X, y: plotting.PredictionDisplay.from_estimator(model, X, y, target="T1"),
+    "r2": lambda model, X, y: plotting.AdjustedR2Display.from_estimator(model, X, y),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
+def test_genes_must_be_those_of_training(named, draw):
+    X, frame, model = named
+    draw(model, X, frame)
+    permuted = frame[frame.columns[[1, 0, *range(2, 9)]]]
+    message = r"Got y with other target genes.*2 in another order \(got T1, T0.*expected T0, T1.*Select y\[model"
+    with pytest.raises(ValueError, match=message):
+        draw(model, X, permuted)
+    with pytest.raises(ValueError, match=r"2 missing \(T0, T8\) and 1 unknown \(other\)"):
+        draw(model, X, frame.drop(columns="T8").rename(columns={"T0": "other"}))
+    with pytest.raises(ValueError, match=r"1 missing \(T8\)"):
+        draw(model, X, frame.drop(columns="T8"))
+
+
+def test_genes_are_compared_inside_searches(named):
+    X, frame, _ = named
+    search = GridSearchCV(KNNGeneRegressor(), {"n_neighbors": [1, 2]}, cv=2).fit(X, frame)
+    with pytest.raises(ValueError, match="Got y with other target genes than 'KNNGeneRegressor'"):
+        plotting.GenewiseErrorDisplay.from_estimator(search, X, frame[frame.columns[::-1]])
+    plotting.GenewiseErrorDisplay.from_estimator(search, X, frame[frame.columns[::-1]].to_numpy())  # has no names
+
+
 # All displays
 
 
@@ -697,6 +957,19 @@ def test_displays_are_saved_as_pdf(pyplot, network, name, tmp_path):
     display, _ = example(name, network)
     display.plot().figure_.savefig(tmp_path / "figure.pdf")
     assert (tmp_path / "figure.pdf").stat().st_size < 3e6
+
+
+@pytest.mark.parametrize("name", plotting.__all__)
+def test_displays_are_pickled_before_and_after_drawing(pyplot, network, name):
+    display, _ = example(name, network)
+    again = pickle.loads(pickle.dumps(display))
+    assert set(vars(again)) == set(vars(display))
+    drawn(again.plot())
+    after = drawn(pickle.loads(pickle.dumps(again)))
+    assert after.figure_ is not again.figure_
+    assert after.ax_ in after.figure_.axes
+    assert labels(after.ax_) == labels(again.ax_)
+    assert drawn(after.plot()).ax_.get_xlim() == again.ax_.get_xlim()
 
 
 @pytest.mark.parametrize("name", plotting.__all__)
@@ -761,4 +1034,5 @@ def test_numbers_have_three_digits():
 def test_line_styles_are_all_different():
     styles = [tuple(_style.line_style(index).values()) for index in range(28)]
     assert len(set(styles)) == 28
+    assert len({tuple(_style.line_style(index).values()) for index in range(56)}) == 56
     assert all(first[0] != second[0] for first, second in pairwise(styles))

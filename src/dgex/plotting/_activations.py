@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dgex._frames import column_names
 from dgex.plotting._style import (
     axes_for,
     cloud_size,
     corner_text,
     draw_cloud,
     draw_diagonal,
+    model_name,
     n_outside,
     plural,
+    require_genes_of,
     require_same_length,
     shared_limits,
     with_room_for_text,
@@ -86,7 +89,7 @@ class AdjustedR2Display:
         Parameters
         ----------
         model : DGEXRegressor
-            A fitted network.
+            A fitted network, also within a search or as the last step of a pipeline, whose other steps transform `X`.
         X : array-like of shape (n_profiles, n_landmarks)
             Expression of the landmark genes.
         y : array-like of shape (n_profiles, n_targets)
@@ -100,7 +103,8 @@ class AdjustedR2Display:
         # Here, not above: it loads JAX.
         from dgex.interpretation import activation_adjusted_r2
 
-        return cls.from_table(activation_adjusted_r2(model, X, y))
+        require_genes_of({model_name(model): model}, column_names(y))
+        return cls.from_table(activation_adjusted_r2(*_network_and_landmarks(model, X), y))
 
     @classmethod
     def from_table(cls, table: Any) -> AdjustedR2Display:
@@ -151,13 +155,14 @@ class AdjustedR2Display:
             The display.
         """
         require_same_length({"landmarks": self.landmarks, "activations": self.activations}, "adjusted R2")
-        defined = np.isfinite(self.landmarks) & np.isfinite(self.activations)
+        landmarks, activations = (np.asarray(values, dtype=np.float64) for values in (self.landmarks, self.activations))
+        defined = np.isfinite(landmarks) & np.isfinite(activations)
         if not defined.any():
             raise ValueError(
                 f"Got {plural(len(defined), 'target')} without a defined adjusted R2, but expected at least one: it "
                 "needs more profiles than landmarks and than hidden units. Pass more profiles."
             )
-        x, y = self.landmarks[defined], self.activations[defined]
+        x, y = landmarks[defined], activations[defined]
         (self.ax_,) = axes_for(self, ax, cloud_size(len(x)))
         self.figure_ = self.ax_.figure
         corners = ["upper left"] if defined.all() else ["upper left", "lower right"]
@@ -173,3 +178,15 @@ class AdjustedR2Display:
             self.texts_.append(corner_text(self.ax_, "\n".join(notes), "lower right"))
         self.ax_.set(xlabel="adjusted R² from landmarks", ylabel="adjusted R² from hidden activations")
         return self
+
+
+def _network_and_landmarks(model: Any, X: Any) -> tuple[Any, Any]:
+    """The network inside searches and pipelines, and the landmarks as they reach it."""
+    while True:
+        if hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif hasattr(model, "steps"):
+            X = model[:-1].transform(X) if len(model.steps) > 1 else X
+            model = model[-1]
+        else:
+            return model, X

@@ -113,7 +113,7 @@ class ArchitectureDisplay:
     @classmethod
     def from_results(
         cls,
-        rows: Iterable[Mapping[str, Any]],
+        rows: Any,
         *,
         baselines: Mapping[str, float] | None = None,
         label: str = "overall error",
@@ -122,8 +122,8 @@ class ArchitectureDisplay:
 
         Parameters
         ----------
-        rows : iterable of mapping
-            Each with "layers", "units", "dropout" and "error".
+        rows : DataFrame, Table or iterable of mapping
+            Each row with "layers", "units", "dropout" and "error".
         baselines : mapping of str to float, default=None
             Errors of other models.
         label : str, default="overall error"
@@ -135,21 +135,15 @@ class ArchitectureDisplay:
             Not drawn yet. Its bars are standard deviations over the networks of an architecture (the sample's).
         """
         groups: dict[tuple[int, Units, float], list[float]] = {}
-        for row in rows:
-            missing = [name for name in ("layers", "units", "dropout", "error") if name not in row]
-            if missing:
-                raise ValueError(
-                    f'Got a row without {", ".join(missing)}, but expected "layers", "units", "dropout" and "error": '
-                    f"{dict(row)}."
-                )
-            units = tuple(map(int, row["units"])) if np.ndim(row["units"]) else int(row["units"])
-            groups.setdefault((int(row["layers"]), units, float(row["dropout"])), []).append(float(row["error"]))
+        for row in _records(rows):
+            layers, units, rate, error = _entries(row)
+            groups.setdefault((layers, units, rate), []).append(error)
         if not groups:
             raise ValueError("Got no rows, but expected at least one.")
-        layers, sizes, dropout = zip(*groups, strict=True)
+        n_layers, sizes, dropout = zip(*groups, strict=True)
         deviations = np.array([np.std(errors, ddof=1) if len(errors) > 1 else np.nan for errors in groups.values()])
         errors = np.array([np.mean(errors) for errors in groups.values()])
-        return cls(layers, sizes, dropout, errors, deviations=deviations, baselines=baselines, label=label)
+        return cls(n_layers, sizes, dropout, errors, deviations=deviations, baselines=baselines, label=label)
 
     @classmethod
     def from_cv_results(
@@ -235,10 +229,13 @@ class ArchitectureDisplay:
         self : ArchitectureDisplay
             The display.
         """
-        places = _places(self.layers, self.units)
+        if not np.isfinite(np.asarray(self.errors, dtype=np.float64)).any():
+            raise ValueError(f"Got {len(self.errors)} errors, but none is finite; expected at least one to draw.")
+        keys = [(int(layers), _size(units)) for layers, units in zip(self.layers, self.units, strict=True)]
+        places = _places(keys)
         (self.ax_,) = axes_for(self, ax, (float(np.clip(3.0 + 0.55 * len(places), 5.0, 14.0)), 4.0))
         self.figure_ = self.ax_.figure
-        self._draw_rates(places, line_kw)
+        self._draw_rates([places[key] for key in keys], line_kw)
         self.baseline_lines_ = []
         for index, (name, error) in enumerate((self.baselines or {}).items()):
             style: Style = {
@@ -257,21 +254,22 @@ class ArchitectureDisplay:
         labels = self.ax_.get_legend_handles_labels()[1]
         if labels:
             handles = [bar for bar in self.errorbars_ if bar.get_label() in labels] + self.baseline_lines_
-            self.legend_ = legend_beside(self.ax_, legend_kw, handles=handles)
+            self.legend_ = legend_beside(self.ax_, legend_kw, own=ax is None, handles=handles)
         return self
 
-    def _draw_rates(self, places: Mapping[tuple[int, Units], float], line_kw: Mapping[str, Any] | None) -> None:
+    def _draw_rates(self, places: Sequence[float], line_kw: Mapping[str, Any] | None) -> None:
         """A line with bars for each dropout rate, interrupted between numbers of layers and shifted a little."""
         deviations = np.full(len(self.errors), np.nan) if self.deviations is None else np.asarray(self.deviations)
-        rates = sorted({None if math.isnan(rate) else rate for rate in self.dropout}, key=lambda rate: rate or 0.0)
+        dropout = np.asarray(self.dropout, dtype=np.float64).tolist()
+        rates = sorted({None if math.isnan(rate) else rate for rate in dropout}, key=lambda rate: rate or 0.0)
         self.errorbars_ = []
         for number, rate in enumerate(rates):
-            own = [i for i, other in enumerate(self.dropout) if other == rate or (rate is None and math.isnan(other))]
-            own.sort(key=lambda i: places[self.layers[i], self.units[i]])
+            own = [i for i, other in enumerate(dropout) if other == rate or (rate is None and math.isnan(other))]
+            own.sort(key=lambda i: places[i])
             # The line is interrupted, by NaN, where the number of layers changes.
             breaks = np.flatnonzero(np.diff([self.layers[i] for i in own])) + 1
             shift = 0.09 * (number - (len(rates) - 1) / 2)
-            shifted = [places[self.layers[i], self.units[i]] + shift for i in own]
+            shifted = [places[i] + shift for i in own]
             columns = (shifted, np.take(self.errors, own), deviations[own])
             x, y, bars = (np.insert(np.asarray(column, dtype=np.float64), breaks, np.nan) for column in columns)
             label = "_network" if rate is None else f"dropout {100 * rate:g}%"
@@ -299,9 +297,44 @@ class ArchitectureDisplay:
             self.texts_.append(self.ax_.text((own[0] + own[-1]) / 2, 1.02, name, transform=above, ha="center"))
 
 
-def _places(layers: Sequence[int], units: Sequence[Units]) -> dict[tuple[int, Units], float]:
+def _records(rows: Any) -> Iterable[Mapping[str, Any]]:
+    """The rows of a DataFrame of pandas or polars; or those given."""
+    if hasattr(rows, "to_dicts"):
+        return rows.to_dicts()
+    return rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+
+
+def _entries(row: Mapping[str, Any]) -> tuple[int, Units, float, float]:
+    """Layers, units, dropout rate and error of a row."""
+    missing = [name for name in ("layers", "units", "dropout", "error") if name not in row]
+    if missing:
+        raise ValueError(
+            f'Got a row without {", ".join(missing)}, but expected "layers", "units", "dropout" and "error": '
+            f"{dict(row)}."
+        )
+    values: dict[str, Any] = {}
+    kinds: dict[str, Any] = {"layers": int, "units": _size, "dropout": float, "error": float}
+    for name, kind in kinds.items():
+        try:
+            values[name] = kind(row[name])
+        except (TypeError, ValueError):
+            hint = " Use 0.0 for none, NaN if it was not varied." if name == "dropout" else ""
+            raise ValueError(
+                f"Got a row with {name}={row[name]!r}, but expected a number: {dict(row)}.{hint}"
+            ) from None
+    # One NaN for all, so that rows without a rate are of one architecture.
+    rate = math.nan if math.isnan(values["dropout"]) else values["dropout"]
+    return values["layers"], values["units"], rate, values["error"]
+
+
+def _size(units: Any) -> Units:
+    """Units of each hidden layer, as numbers of Python."""
+    return tuple(map(int, units)) if np.ndim(units) else int(units)
+
+
+def _places(keys: Iterable[tuple[int, Units]]) -> dict[tuple[int, Units], float]:
     """Where each number of layers and units is drawn, in order."""
-    order = sorted(set(zip(layers, units, strict=True)), key=lambda key: (key[0], np.atleast_1d(key[1]).tolist()))
+    order = sorted(set(keys), key=lambda key: (key[0], np.atleast_1d(key[1]).tolist()))
     places, position = {}, 0.0
     for index, key in enumerate(order):
         if index:

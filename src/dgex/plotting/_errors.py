@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import gaussian_kde
 
+from dgex._frames import column_names
 from dgex.metrics import genewise_mae, win_rate
 from dgex.plotting._style import (
+    SHOWN_SHARE,
     Style,
     axes_for,
     cloud_size,
     corner_text,
+    density_of_errors,
     different_names,
     draw_cloud,
     draw_diagonal,
+    end_of_errors,
+    finite_genes,
     legend_beside,
     line_style,
     merged,
@@ -24,12 +28,14 @@ from dgex.plotting._style import (
     n_outside,
     named_models,
     plural,
-    require_same_length,
+    require_genes_of,
     shared_limits,
+    start_of_errors,
     three_digits,
     unit_of,
     with_room_for_text,
     without_box,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -43,9 +49,6 @@ if TYPE_CHECKING:
 # Points of a density curve.
 N_POINTS = 512
 
-# The axis of errors ends where the model with the longest tail has this share of its genes.
-SHOWN_SHARE = 0.999
-
 
 class GenewiseErrorDisplay:
     """Densities over target genes of the errors of several models.
@@ -55,7 +58,7 @@ class GenewiseErrorDisplay:
     Parameters
     ----------
     errors : mapping of str to ndarray of shape (n_targets,)
-        Gene-wise error by model.
+        Gene-wise error by model. Genes without a finite error of every model are left out, and counted.
     unit : str, default="units of y"
         What the errors are measured in, for the label.
 
@@ -66,7 +69,7 @@ class GenewiseErrorDisplay:
     figure_ : matplotlib.figure.Figure
         Their figure.
     lines_ : list of matplotlib.lines.Line2D
-        The density of each model.
+        The density of each model; a vertical line for one whose errors are all the same.
     median_lines_ : list of matplotlib.lines.Line2D
         The median of each model.
     legend_ : matplotlib.legend.Legend
@@ -130,7 +133,9 @@ class GenewiseErrorDisplay:
         display : GenewiseErrorDisplay
             Not drawn yet.
         """
-        predictions = {name: model.predict(X) for name, model in named_models(models).items()}
+        models = named_models(models)
+        require_genes_of(models, column_names(y))
+        predictions = {name: model.predict(X) for name, model in models.items()}
         return cls.from_predictions(y, predictions, scale=scale, unit=unit)
 
     @classmethod
@@ -193,30 +198,38 @@ class GenewiseErrorDisplay:
         Notes
         -----
         Errors are not negative: what a kernel spreads below zero is folded back. The axis ends where 0.1% of the genes
-        are left of the model with the longest tail.
+        are left of the model with the longest tail, or earlier where single models or genes are far worse than the
+        others; the legend counts what is beyond.
         """
-        require_same_length(self.errors, "errors")
-        end = 1.05 * max(float(np.quantile(errors, SHOWN_SHARE)) for errors in self.errors.values())
+        finite, left_out = finite_genes({str(name): values for name, values in self.errors.items()}, "errors")
+        end = end_of_errors(list(finite.values()))
         grid = np.linspace(0.0, end, N_POINTS)
-        densities = {name: _density(name, errors, grid, bandwidth) for name, errors in self.errors.items()}
+        densities = {name: density_of_errors(errors, grid, bandwidth) for name, errors in finite.items()}
         (self.ax_,) = axes_for(self, ax, (8.0, 4.0))
         self.figure_ = self.ax_.figure
         self.lines_, self.median_lines_ = [], []
-        for index, (name, errors) in enumerate(self.errors.items()):
-            median = float(np.median(errors))
-            style = {"label": f"{name} ({three_digits(median)})", **line_style(index), "linewidth": 1.8}
-            self.lines_ += self.ax_.plot(grid, densities[name], **merged(style, line_kw))
-            thin: Style = {"color": self.lines_[-1].get_color(), "linestyle": self.lines_[-1].get_linestyle()}
-            top = float(np.interp(median, grid, densities[name]))
-            self.median_lines_ += self.ax_.plot([median, median], [0.0, top], linewidth=0.9, **thin)
+        for index, (name, errors) in enumerate(finite.items()):
+            style = merged({"label": _label(name, errors, end), **line_style(index), "linewidth": 1.8}, line_kw)
+            self._draw_model(float(np.median(errors)), grid, densities[name], style)
         without_box(self.ax_)
-        n_targets = len(next(iter(self.errors.values())))
-        ylabel = f"density of {plural(n_targets, 'target gene')}"
+        ylabel = f"density of {plural(len(next(iter(finite.values()))), 'target gene')}"
+        ylabel += f"\n({plural(left_out, 'gene')} without finite errors left out)" if left_out else ""
         self.ax_.set(xlabel=f"mean absolute error ({self.unit})", ylabel=ylabel, ylim=(0, None))
-        leaves_zero = min(int(np.argmax(density > 1e-3 * density.max())) for density in densities.values())
-        self.ax_.set_xlim(grid[leaves_zero], end)
-        self.legend_ = legend_beside(self.ax_, legend_kw, title="model (median error)")
+        self.ax_.set_xlim(start_of_errors(finite, densities, grid), end)
+        self.legend_ = legend_beside(self.ax_, legend_kw, own=ax is None, title="model (median error)")
         return self
+
+    def _draw_model(self, median: float, grid: np.ndarray, density: np.ndarray | None, style: Style) -> None:
+        """The density of a model and its median; one vertical line for both where all errors are the same."""
+        if density is None:
+            line = self.ax_.axvline(median, **style)
+            self.lines_.append(line)
+            self.median_lines_.append(line)
+            return
+        self.lines_ += self.ax_.plot(grid, density, **style)
+        thin: Style = {"color": self.lines_[-1].get_color(), "linestyle": self.lines_[-1].get_linestyle()}
+        top = float(np.interp(median, grid, density))
+        self.median_lines_ += self.ax_.plot([median, median], [0.0, top], linewidth=0.9, **thin)
 
 
 class GenewiseComparisonDisplay:
@@ -228,7 +241,7 @@ class GenewiseComparisonDisplay:
     Parameters
     ----------
     errors, other_errors : ndarray of shape (n_targets,)
-        Gene-wise errors of the two models.
+        Gene-wise errors of the two models. Genes without both are left out, and counted.
     names : tuple of two str, default=("model", "other")
         What to call them.
     unit : str, default="units of y"
@@ -327,7 +340,9 @@ class GenewiseComparisonDisplay:
         display : GenewiseComparisonDisplay
             Not drawn yet.
         """
-        names = different_names(model_name(model), model_name(other)) if names is None else names
+        classes = different_names(model_name(model), model_name(other))
+        require_genes_of({classes[0]: model, classes[1]: other}, column_names(y))
+        names = classes if names is None else names
         return cls.from_predictions(y, model.predict(X), other.predict(X), names=names, scale=scale, unit=unit)
 
     @classmethod
@@ -389,42 +404,37 @@ class GenewiseComparisonDisplay:
         self : GenewiseComparisonDisplay
             The display.
         """
-        errors = {"errors": self.errors, "other_errors": self.other_errors}
-        require_same_length(errors, "errors")
-        (self.ax_,) = axes_for(self, ax, cloud_size(len(self.errors)))
+        finite, left_out = finite_genes({"errors": self.errors, "other_errors": self.other_errors}, "errors")
+        errors, other_errors = finite.values()
+        (self.ax_,) = axes_for(self, ax, cloud_size(len(errors)))
         self.figure_ = self.ax_.figure
-        limits = with_room_for_text(self.errors, self.other_errors, shared_limits(self.errors, self.other_errors))
-        self.points_ = draw_cloud(self.ax_, self.errors, self.other_errors, limits, points_kw, "target genes")
+        own, other = self._shares(errors, other_errors)
+        other += f"\n({plural(left_out, 'gene')} without finite errors)" if left_out else ""
+        lines = max(own.count("\n"), other.count("\n")) + 1
+        corners = ("upper left", "lower right")
+        limits = with_room_for_text(errors, other_errors, shared_limits(errors, other_errors), corners, lines)
+        self.points_ = draw_cloud(self.ax_, errors, other_errors, limits, points_kw, "target genes")
         self.diagonal_ = draw_diagonal(self.ax_, limits, line_kw)
-        own, other = self._shares()
-        left_out = n_outside(self.errors, self.other_errors, limits)
-        if left_out:
-            other += f"\n({plural(left_out, 'gene')} beyond the axes)"
+        beyond = n_outside(errors, other_errors, limits)
+        other += f"\n({plural(beyond, 'gene')} beyond the axes)" if beyond else ""
         self.texts_ = [corner_text(self.ax_, own, "upper left"), corner_text(self.ax_, other, "lower right")]
-        xlabel, ylabel = (f"{name}: mean absolute error\n({self.unit})" for name in self.names)
+        xlabel, ylabel = (wrapped(f"{name}: mean absolute error") + f"\n({self.unit})" for name in self.names)
         self.ax_.set(xlabel=xlabel, ylabel=ylabel)
         return self
 
-    def _shares(self) -> tuple[str, str]:
+    def _shares(self, errors: np.ndarray, other_errors: np.ndarray) -> tuple[str, str]:
         """What to say of either model; genes with equal errors are won by neither."""
-        shares = (win_rate(self.errors, self.other_errors), win_rate(self.other_errors, self.errors))
-        genes = (plural(round(share * len(self.errors)), "gene") for share in shares)
+        shares = (win_rate(errors, other_errors), win_rate(other_errors, errors))
+        genes = (plural(round(share * len(errors)), "gene") for share in shares)
         first, second = (
-            f"{name} better:\n{count} ({share:.1%})"
+            f"{wrapped(f'{name} better:')}\n{count} ({share:.1%})"
             for name, count, share in zip(self.names, genes, shares, strict=True)
         )
         return first, second
 
 
-def _density(name: str, errors: np.ndarray, grid: np.ndarray, bandwidth: Any) -> np.ndarray:
-    """The density of errors, which is zero below zero and integrates to one."""
-    if len(errors) < 2 or np.ptp(errors) == 0:
-        raise ValueError(
-            f"Got {plural(len(errors), 'gene')} with the same error of {name!r}, but a density needs at least two "
-            "different errors. Compare overall errors instead: dgex.metrics.comparison_table."
-        )
-    kernels = gaussian_kde(errors, bw_method=bandwidth)
-    near_zero = grid < errors.min() + 6 * np.sqrt(kernels.covariance[0, 0])
-    density = kernels(grid)
-    density[near_zero] += kernels(-grid[near_zero])
-    return density
+def _label(name: str, errors: np.ndarray, end: float) -> str:
+    """A model with its median, and how many genes are beyond the axis if these are more than usual."""
+    beyond = int(np.count_nonzero(errors > end))
+    note = f"; {plural(beyond, 'gene')} beyond" if beyond > np.ceil((1 - SHOWN_SHARE) * len(errors)) else ""
+    return f"{name} ({three_digits(float(np.median(errors)))}{note})"

@@ -11,7 +11,7 @@ from sklearn.utils.validation import _num_samples
 
 from dgex._frames import frame_values
 from dgex._normalization import full_length_quantiles, require_values
-from dgex.plotting._style import Style, axes_for, legend_beside, line_style, merged, without_box
+from dgex.plotting._style import Style, axes_for, legend_beside, line_style, merged, without_box, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,7 +190,7 @@ class QuantileNormalizationDisplay:
                 band: Style = {"color": line.get_color(), "alpha": 0.25, "linewidth": 0.0}
                 self.bands_[name, when] = own.fill_between(100 * self.levels, low, high, **merged(band, band_kw))
                 self.lines_[name, when] = line
-            axes[index].set_title(f"{name}, before")
+            axes[index].set_title(wrapped(f"{name}, before"))
             if _is_skewed(self.before[name]):
                 _compress(axes[index])
         if any(_is_skewed(bands) for bands in self.after.values()):
@@ -200,7 +200,7 @@ class QuantileNormalizationDisplay:
             without_box(each)
             each.set(xlabel="percentile of genes", xlim=(0, 100), xticks=[0, 25, 50, 75, 100])
         axes[0].set_ylabel("expression\n(median and 5-95% of profiles)")
-        self.legend_ = legend_beside(self.ax_, legend_kw, loc="upper left", frameon=False)
+        self.legend_ = legend_beside(self.ax_, legend_kw, own=ax is None, inside="upper left", frameon=False)
         return self
 
 

@@ -17,10 +17,14 @@ from dgex.plotting._style import (
     corner_text,
     draw_cloud,
     draw_diagonal,
+    finite_genes,
     innermost,
+    model_name,
     plural,
+    require_genes_of,
     three_digits,
     with_room_for_text,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +41,7 @@ class PredictionDisplay:
     Parameters
     ----------
     measured, inferred : ndarray of shape (n_points,)
-        The values.
+        The values; where one of them is not finite both are left out, and counted.
     title : str, default=""
         Which gene or profile they are of.
     points : str, default="profile"
@@ -132,6 +136,7 @@ class PredictionDisplay:
         display : PredictionDisplay
             Not drawn yet.
         """
+        require_genes_of({model_name(model): model}, column_names(y))
         if target_names is None and column_names(y) is None:
             target_names = getattr(innermost(model), "target_names_", None)
         choice: dict[str, Any] = {"target": target, "profile": profile, "target_names": target_names, "unit": unit}
@@ -213,22 +218,25 @@ class PredictionDisplay:
         self : PredictionDisplay
             The display.
         """
-        (error,) = genewise_mae(self.measured, self.inferred)
-        (correlation,) = genewise_correlation(self.measured, self.inferred)
-        (self.ax_,) = axes_for(self, ax, cloud_size(len(self.measured)))
+        finite, left_out = finite_genes({"measured": self.measured, "inferred": self.inferred}, "values", self.points)
+        measured, inferred = finite.values()
+        (error,) = genewise_mae(measured, inferred)
+        (correlation,) = genewise_correlation(measured, inferred)
+        (self.ax_,) = axes_for(self, ax, cloud_size(len(measured)))
         self.figure_ = self.ax_.figure
-        low, high = min(self.measured.min(), self.inferred.min()), max(self.measured.max(), self.inferred.max())
+        low, high = min(measured.min(), inferred.min()), max(measured.max(), inferred.max())
         margin = 0.04 * float(high - low) or 0.5  # every point is shown
-        corner = "upper left" if correlation >= 0 else "lower right"
-        limits = (float(low) - margin, float(high) + margin)
-        limits = with_room_for_text(self.measured, self.inferred, limits, [corner])
-        self.points_ = draw_cloud(self.ax_, self.measured, self.inferred, limits, points_kw, f"{self.points}s")
-        self.diagonal_ = draw_diagonal(self.ax_, limits, line_kw)
+        corner = "lower right" if correlation < 0 else "upper left"
         r = "undefined" if np.isnan(correlation) else f"{correlation:.3f}"
-        text = f"{plural(len(self.measured), self.points)}\nMAE {three_digits(error)}\nPearson r {r}"
+        text = f"{plural(len(measured), self.points)}\nMAE {three_digits(error)}\nPearson r {r}"
+        text += f"\n({plural(left_out, self.points)} not finite)" if left_out else ""
+        limits = (float(low) - margin, float(high) + margin)
+        limits = with_room_for_text(measured, inferred, limits, [corner], text.count("\n") + 1)
+        self.points_ = draw_cloud(self.ax_, measured, inferred, limits, points_kw, f"{self.points}s")
+        self.diagonal_ = draw_diagonal(self.ax_, limits, line_kw)
         self.text_ = corner_text(self.ax_, text, corner)
         self.ax_.set(xlabel=f"measured expression ({self.unit})", ylabel=f"inferred expression ({self.unit})")
-        self.ax_.set_title(self.title)
+        self.ax_.set_title(wrapped(self.title))
         return self
 
 

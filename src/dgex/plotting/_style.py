@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.stats import gaussian_kde
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +22,12 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 # Together with the colours, for print in black and white: 7 colours and 4 styles make 28 different lines.
 LINE_STYLES = ("-", "--", "-.", ":")
 
+# Those of the next 28.
+MORE_STYLES = ((0, (9, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 4)), (0, (9, 2, 2, 2)))
+
+# Where line styles tell something else, those beyond 7 are told apart by markers.
+MORE_MARKERS = ("", "s", "^", "D", "v", "P", "X", "*")
+
 GREY = "#595959"
 
 # Up to so many points are drawn one by one, more as hexagons.
@@ -28,11 +36,39 @@ MAX_POINTS = 20_000
 # More entries of a legend would cover what is drawn.
 FEW_ENTRIES = 4
 
+# So many entries of a legend are read in one column; more are in smaller print.
+COLUMN_ENTRIES = 15
+
+# Beside a figure of one's own, a column of small print has so many lines.
+COLUMN_LINES = 40
+
+# Longer names are wrapped.
+NAME_WIDTH = 30
+
+# Sizes of a legend's text in points, tried in turn until it fits; and of a figure's own legend.
+SIZES = (8.3, 7.0, 6.0, 5.0, 4.0, 3.0)
+SMALL = 8.3
+
+# Of a legend.
+MOST_COLUMNS = 6
+
+# The width in inches that a legend beside the axes of a new figure has at hand.
+LEGEND_WIDTH = 2.0
+
 # So few tell nothing of a density.
 FEW_POINTS = 200
 
-# Shares of the axes that text in a corner takes.
+# Shares of the axes that three lines of text in a corner take.
 TEXT_WIDTH, TEXT_HEIGHT = 0.6, 0.17
+
+# The axis of errors ends where the model with the longest tail has this share of its genes,
+SHOWN_SHARE = 0.999
+
+# unless this is so many times as far as for the better half of the models, or so many interquartile ranges away.
+FARTHEST, LONGEST_TAIL = 5.0, 10.0
+
+# Errors that differ by less are the same but for rounding.
+SAME = 1e-6
 
 # What a style may be called besides its full name.
 ALIASES = {"c": "color", "lw": "linewidth", "ls": "linestyle", "ms": "markersize", "fc": "facecolor", "ec": "edgecolor"}
@@ -43,7 +79,15 @@ Style = dict[str, Any]
 
 def line_style(index: int) -> Style:
     """Colour and line style of the index-th thing that is compared."""
-    return {"color": PALETTE[index % len(PALETTE)], "linestyle": LINE_STYLES[index % len(LINE_STYLES)]}
+    styles = (LINE_STYLES, MORE_STYLES)[index // (len(PALETTE) * len(LINE_STYLES)) % 2]
+    return {"color": PALETTE[index % len(PALETTE)], "linestyle": styles[index % len(styles)]}
+
+
+def marker_style(index: int, n_points: int) -> Style:
+    """Colour of the index-th line of so many points; beyond the number of colours with some markers on it."""
+    style: Style = {"color": PALETTE[index % len(PALETTE)]}
+    marker = MORE_MARKERS[index // len(PALETTE) % len(MORE_MARKERS)]
+    return {**style, "marker": marker, "markersize": 4.5, "markevery": max(n_points // 8, 1)} if marker else style
 
 
 def merged(defaults: Mapping[str, Any], given: Mapping[str, Any] | None) -> Style:
@@ -76,18 +120,85 @@ def without_box(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def legend_beside(ax: Axes, given: Mapping[str, Any] | None = None, **defaults: Any) -> Legend:
+def legend_beside(
+    ax: Axes, given: Mapping[str, Any] | None = None, *, own: bool = False, inside: str = "best", **defaults: Any
+) -> Legend:
     """A legend to the right of the axes, if the figure has a layout engine that makes room for it.
 
-    Else in the axes where there is most room, or above them if there are too many entries for that.
+    Else in the axes, or below them if it is too large for that; the axes are then made less high. Print becomes smaller
+    and columns more as needed; a figure of one's own becomes larger instead.
     """
-    place: Style = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0, "frameon": False}
+    handles = defaults.pop("handles", None) or ax.get_legend_handles_labels()[0]
+    labels = [wrapped(str(handle.get_label())) for handle in handles]
+    common: Style = {"handles": handles, "labels": labels, "alignment": "left", **defaults}
+    if {"loc", "bbox_to_anchor"} & set(given or {}):
+        return ax.legend(**{**common, "fontsize": "small", **(given or {})})
     if ax.figure.get_layout_engine() is None:
-        handles = defaults.get("handles") or ax.get_legend_handles_labels()[0]
-        above: Style = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.06), "borderaxespad": 0.0, "frameon": False}
-        place = {"loc": "best"} if len(handles) <= FEW_ENTRIES else {**above, "ncols": 2}
-        place |= {"fontsize": "small", "title_fontsize": "small"}
-    return ax.legend(**{"alignment": "left", **place, **defaults, **(given or {})})
+        return _legend_in_axes(ax, {**common, **(given or {})}, inside)
+    beside: Style = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0, "frameon": False}
+    common = {**common, **beside, **(given or {})}
+    if own:
+        many = len(handles) > COLUMN_ENTRIES
+        n_lines = sum(label.count("\n") + 1 for label in labels)
+        columns: Style = {"ncols": -(-n_lines // COLUMN_LINES), "fontsize": SMALL} if many else {}
+        return _with_larger_figure(ax, ax.legend(**{**columns, **common}))
+    return _fitted(ax, common, 0.6 * ax.bbox.width, ax.bbox.height, False)
+
+
+def _with_larger_figure(ax: Axes, legend: Legend) -> Legend:
+    """Make a new figure as much larger as the legend beside its axes is larger than usual."""
+    figure: Any = ax.figure
+    extent = legend.get_window_extent()
+    width, height = figure.get_size_inches()
+    wider = max(extent.width / figure.dpi - LEGEND_WIDTH, 0.0)
+    below_top = ax.figure.bbox.y1 - ax.bbox.y1 + extent.height
+    figure.set_size_inches(width + wider, max(height, below_top / figure.dpi + 0.3))
+    return legend
+
+
+def _legend_in_axes(ax: Axes, style: Style, inside: str) -> Legend:
+    """A legend within axes that no engine lays out, or below them in the room that they had."""
+    from matplotlib.transforms import ScaledTranslation
+
+    width, height = ax.bbox.width, ax.bbox.height
+    if len(style["handles"]) <= FEW_ENTRIES:
+        legend = ax.legend(**{"loc": inside, "fontsize": SMALL, "title_fontsize": SMALL, **style})
+        extent = legend.get_window_extent()
+        if extent.width <= 0.75 * width and extent.height <= 0.5 * height:
+            return legend
+        legend.remove()
+    figure: Any = ax.get_figure(root=True)
+    tight = ax.get_tightbbox() or ax.bbox
+    depth = max(ax.bbox.y0 - tight.y0, 0.0) + 0.06 * figure.dpi  # pixels of ticks and labels
+    anchor = ax.transAxes + ScaledTranslation(0.0, -depth / figure.dpi, figure.dpi_scale_trans)
+    below: Style = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": anchor, "frameon": False}
+    legend = _fitted(ax, {**below, "borderaxespad": 0.0, **style}, width, 0.5 * height, True)
+    box = ax.get_position()
+    taken = min((legend.get_window_extent().height + 0.06 * figure.dpi) / height, 0.8) * box.height
+    ax.set_position((box.x0, box.y0 + taken, box.width, box.height - taken))
+    ax.set_in_layout(True)
+    return legend
+
+
+def _fitted(ax: Axes, style: Style, width: float, height: float, wide: bool) -> Legend:
+    """The legend in the largest print, with the most or fewest columns, that fits into so many pixels, or nearly."""
+    columns = sorted(range(1, min(len(style["handles"]), MOST_COLUMNS) + 1), reverse=wide)
+    least, best = np.inf, style
+    for size in SIZES:
+        for ncols in columns:
+            tried = {"ncols": ncols, "fontsize": size, "title_fontsize": size, **style}
+            extent = ax.legend(**tried).get_window_extent()
+            excess = max(extent.width / width, extent.height / height)
+            if excess < least:
+                least, best = excess, tried
+            if excess <= 1:
+                return ax.legend(**tried)
+    return ax.legend(**best)
+
+
+def wrapped(name: str) -> str:
+    """A name on lines of at most 30 characters."""
+    return "\n".join(textwrap.wrap(name, NAME_WIDTH, break_on_hyphens=False)) or name
 
 
 def corner_text(ax: Axes, text: str, corner: str) -> Text:
@@ -120,19 +231,21 @@ def with_room_for_text(
     y: np.ndarray,
     limits: tuple[float, float],
     corners: Sequence[str] = ("upper left", "lower right"),
+    n_lines: int = 3,
 ) -> tuple[float, float]:
-    """Limits widened until the corners where text goes are free of points."""
+    """Limits widened until the corners where text of so many lines goes are free of points."""
     low, high = limits
+    text_height = min(TEXT_HEIGHT * max(n_lines / 3, 1.0), 0.45)
     for _ in range(5):  # points move as the limits do
         across, up = (x - low) / (high - low), (y - low) / (high - low)
         upper_left, lower_right = (
-            (a >= 0) & (a < TEXT_WIDTH) & (b > 1 - TEXT_HEIGHT) & (b <= 1)
+            (a >= 0) & (a < TEXT_WIDTH) & (b > 1 - text_height) & (b <= 1)
             for a, b in ((across, up), (1 - across, 1 - up))
         )
         if "upper left" in corners and upper_left.any():
-            high = low + float(y[upper_left].max() - low) / (0.99 - TEXT_HEIGHT)
+            high = low + float(y[upper_left].max() - low) / (0.99 - text_height)
         elif "lower right" in corners and lower_right.any():
-            low = high - float(high - y[lower_right].min()) / (0.99 - TEXT_HEIGHT)
+            low = high - float(high - y[lower_right].min()) / (0.99 - text_height)
         else:
             break
     return low, high
@@ -248,3 +361,80 @@ def require_same_length(columns: Mapping[str, Sequence[Any] | np.ndarray], what:
     sizes = {name: len(column) for name, column in columns.items()}
     if len(set(sizes.values())) != 1 or 0 in sizes.values():
         raise ValueError(f"Got {what} of lengths {sizes}, but expected the same length, at least 1: one per gene.")
+
+
+def require_genes_of(models: Mapping[str, Any], names: np.ndarray | None) -> None:
+    """Raise unless these, the column names of y if it has any, are the targets of all models that know theirs."""
+    for name, model in models.items():
+        expected = getattr(innermost(model), "target_names_", None)
+        if names is None or expected is None or np.array_equal(names, expected):
+            continue
+        inside = "" if hasattr(model, "target_names_") else f", with the target_names_ of the {model_name(model)} in it"
+        raise ValueError(
+            f"Got y with other target genes than {name!r} has been trained on: {_gene_difference(names, expected)}. "
+            f"Select y[model.target_names_]{inside}."
+        )
+
+
+def _gene_difference(names: np.ndarray, expected: np.ndarray) -> str:
+    """How many genes are missing or not expected, or in other places, and the first of them."""
+    parts = []
+    for what, some, others in (("missing", expected, names), ("unknown", names, expected)):
+        rest = [str(gene) for gene in some if gene not in set(others)]
+        if rest:
+            parts.append(f"{len(rest)} {what} ({', '.join(rest[:5])}{', ...' if len(rest) > 5 else ''})")
+    if not parts and len(names) == len(expected):
+        places = np.flatnonzero(names != expected)
+        got, wanted = (", ".join(map(str, some[places[:3]])) for some in (names, expected))
+        return f"the same genes, but {len(places)} in another order (got {got}, ..., expected {wanted}, ...)"
+    return " and ".join(parts) or f"got {len(names)} columns, expected {len(expected)}"
+
+
+def finite_genes(columns: Mapping[str, Any], what: str, noun: str = "gene") -> tuple[dict[str, np.ndarray], int]:
+    """The entries that are finite in all columns, as float64, and how many are left out."""
+    require_same_length(columns, what)
+    arrays = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
+    finite = np.all([np.isfinite(array) for array in arrays.values()], axis=0)
+    if not finite.any():
+        counts = {name: int(np.isfinite(array).sum()) for name, array in arrays.items()}
+        raise ValueError(
+            f"Got {plural(len(finite), noun)} of which none has finite {what} throughout, but expected at least one; "
+            f"finite are {counts}. Leave out what has none."
+        )
+    return {name: array[finite] for name, array in arrays.items()}, int(np.count_nonzero(~finite))
+
+
+def end_of_errors(errors: list[np.ndarray]) -> float:
+    """Where the axis of errors ends: at the longest tail, unless this belongs to single genes or models."""
+    reaches = []
+    for own in errors:
+        low, middle, high, most = np.quantile(own, [0.25, 0.5, 0.75, SHOWN_SHARE])
+        reaches.append(min(most, middle + LONGEST_TAIL * (high - low)) if high > low else most)
+    # A model without errors that differ, such as a perfect one, is no measure for the others.
+    usual = [reach for reach, own in zip(reaches, errors, strict=True) if np.ptp(own) >= SAME]
+    farthest = FARTHEST * float(np.quantile(usual, 0.5, method="lower")) if usual else np.inf
+    return 1.05 * float(max(reach for reach in reaches if reach <= farthest)) or 1.0
+
+
+def start_of_errors(
+    errors: Mapping[str, np.ndarray], densities: Mapping[str, np.ndarray | None], grid: np.ndarray
+) -> float:
+    """Where the axis of errors starts: where the first density leaves zero, or before the first vertical line."""
+    starts = [float(grid[-1]) / 2]
+    for name, density in densities.items():
+        if density is None:
+            starts.append(float(errors[name][0]) - 0.03 * float(grid[-1]))
+        elif density.max() > 0:
+            starts.append(float(grid[np.argmax(density > 1e-3 * density.max())]))
+    return min(starts)
+
+
+def density_of_errors(errors: np.ndarray, grid: np.ndarray, bandwidth: Any) -> np.ndarray | None:
+    """The density of errors, which is zero below zero and integrates to one; None where all are the same."""
+    if np.ptp(errors) < SAME:
+        return None
+    kernels = gaussian_kde(errors, bw_method=bandwidth)
+    near_zero = grid < errors.min() + 6 * np.sqrt(kernels.covariance[0, 0])
+    density = kernels(grid)
+    density[near_zero] += kernels(-grid[near_zero])
+    return density

@@ -11,11 +11,11 @@ import numpy as np
 from dgex.plotting._style import (
     GREY,
     LINE_STYLES,
-    PALETTE,
     Style,
     axes_for,
     innermost,
     legend_beside,
+    marker_style,
     merged,
     named_models,
     without_box,
@@ -214,7 +214,7 @@ class TrainingCurveDisplay:
         self.ax_.set_ylabel(f"mean absolute error\n({self.unit})")
         for each in axes:
             without_box(each)
-        self.legend_ = legend_beside(self.ax_, legend_kw, handles=self._handles())
+        self.legend_ = legend_beside(self.ax_, legend_kw, own=ax is None, handles=self._handles())
         return self
 
     def _draw_errors(self, curves: Mapping[str, Mapping[str, np.ndarray]], line_kw: Mapping[str, Any] | None) -> None:
@@ -222,8 +222,8 @@ class TrainingCurveDisplay:
         self.lines_ = {}
         for index, (name, columns) in enumerate(curves.items()):
             for number, column in enumerate(filter(ERRORS.fullmatch, columns)):
-                color = PALETTE[(number if len(curves) == 1 else index) % len(PALETTE)]
-                style: Style = {"color": color, "linestyle": _set_style(column), "linewidth": 1.6, **_dot(columns)}
+                own = marker_style(number if len(curves) == 1 else index, len(columns["epoch"]))
+                style: Style = {"linestyle": _set_style(column), "linewidth": 1.6, **_dot(columns), **own}
                 label = self._set_name(column) if len(curves) == 1 else f"{name}: {self._set_name(column)}"
                 (line,) = self.ax_.plot(columns["epoch"], columns[column], **merged({"label": label, **style}, line_kw))
                 self.lines_[name, column] = line
@@ -255,10 +255,16 @@ class TrainingCurveDisplay:
         if self.rate_ax_ is None:
             return
         for index, (name, columns) in enumerate(curves.items()):
-            color = GREY if len(curves) == 1 else PALETTE[index % len(PALETTE)]
-            style: Style = {"color": color, "linestyle": LINE_STYLES[index % len(LINE_STYLES)], "linewidth": 1.4}
-            style = merged({"label": name, **style, "drawstyle": "steps-mid", **_dot(columns)}, line_kw)
-            (self.rate_lines_[name],) = self.rate_ax_.plot(columns["epoch"], columns["learning_rate"], **style)
+            own = {"color": GREY} if len(curves) == 1 else marker_style(index, len(columns["epoch"]))
+            style: Style = {
+                "linestyle": LINE_STYLES[index % len(LINE_STYLES)],
+                "linewidth": 1.4,
+                **_dot(columns),
+                **own,
+            }
+            style = merged({"label": name, **style, "drawstyle": "steps-mid"}, line_kw)
+            rates = columns.get("learning_rate", np.full(len(columns["epoch"]), np.nan))
+            (self.rate_lines_[name],) = self.rate_ax_.plot(columns["epoch"], rates, **style)
         from matplotlib.ticker import LogLocator, NullLocator
 
         self.rate_ax_.set(yscale="log", ylabel="learning\nrate")
@@ -266,8 +272,10 @@ class TrainingCurveDisplay:
         self.rate_ax_.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         self.rate_ax_.yaxis.set_minor_locator(NullLocator())
         self.rate_ax_.yaxis.set_major_formatter("{x:g}")
-        rates = np.concatenate([columns["learning_rate"] for columns in curves.values()])
-        self.rate_ax_.set_ylim(rates.min() / 2, rates.max() * 2)
+        rates = np.concatenate([line.get_ydata() for line in self.rate_lines_.values()])
+        rates = rates[np.isfinite(rates) & (rates > 0)]
+        if len(rates):
+            self.rate_ax_.set_ylim(rates.min() / 2, rates.max() * 2)
 
     def _handles(self) -> list[Line2D]:
         """Entries of the legend: models by colour, sets of profiles by line style."""
@@ -276,8 +284,11 @@ class TrainingCurveDisplay:
         handles = list(self.lines_.values())
         if len(self.histories) > 1:
             columns = dict.fromkeys(column for _, column in self.lines_)
-            colors = {name: line.get_color() for (name, _), line in self.lines_.items()}
-            handles = [Line2D([], [], color=color, linewidth=3, label=name) for name, color in colors.items()]
+            shown = {name: (line.get_color(), line.get_marker()) for (name, _), line in self.lines_.items()}
+            handles = [
+                Line2D([], [], color=color, marker="" if marker == "." else marker, linewidth=3, label=name)
+                for name, (color, marker) in shown.items()
+            ]
             handles += [
                 Line2D([], [], color=GREY, linestyle=_set_style(column), linewidth=1.6, label=self._set_name(column))
                 for column in columns
@@ -305,14 +316,23 @@ def _columns(name: str, history: Sequence[Record]) -> dict[str, np.ndarray]:
             f"Got a history of {name!r} without epochs, but expected history_ of a fitted DGEXRegressor: records with "
             '"epoch", "train_mae" and others.'
         )
-    columns = dict.fromkeys(column for record in history for column in record)
-    return {column: np.array([record.get(column, np.nan) for record in history]) for column in columns}
+    names = dict.fromkeys(column for record in history for column in record)
+    rows = [{name: np.nan if value is None else value for name, value in record.items()} for record in history]
+    columns = {column: np.array([row.get(column, np.nan) for row in rows]) for column in names}
+    if not any(np.isfinite(columns[column]).any() for column in filter(ERRORS.fullmatch, columns)):
+        raise ValueError(
+            f"Got a history of {name!r} without any finite error in {len(history)} epochs, but expected some to draw: "
+            "training has diverged. Leave the model out, or train it with a lower learning_rate."
+        )
+    return columns
 
 
 def _lowest(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """The epoch with the lowest error on the first validation set; none without one."""
     errors = columns.get("validation_mae_0")
-    return np.array([], dtype=int) if errors is None else columns["epoch"][[np.nanargmin(errors)]]
+    if errors is None or np.isnan(errors).all():
+        return np.array([], dtype=int)
+    return columns["epoch"][[np.nanargmin(errors)]]
 
 
 def _selected_on(columns: Mapping[str, np.ndarray], epochs: np.ndarray) -> str | None:
@@ -322,7 +342,7 @@ def _selected_on(columns: Mapping[str, np.ndarray], epochs: np.ndarray) -> str |
         return None
     for column in sets:
         own = [f"{column}_partition_{number}" for number in range(len(epochs))] if len(epochs) > 1 else [column]
-        if all(name in columns for name in own):
+        if all(name in columns and not np.isnan(columns[name]).all() for name in own):
             lowest = [columns["epoch"][np.nanargmin(columns[name])] for name in own]
             if np.array_equal(lowest, epochs):
                 return column
