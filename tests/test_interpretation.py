@@ -469,6 +469,17 @@ def test_every_way_out_tells_the_reliability(frames, tmp_path):
     assert np.isnan(adata.var["r_gene"].to_numpy()[:12]).all()
 
 
+def test_columns_of_the_same_names_are_the_users_unless_the_model_knows_better(frames):
+    X, y = frames
+    adata = _as_anndata(X.join(y))
+    adata.var["error"] = pd.Categorical.from_codes([0] * 21, categories=pd.Index(["none"], dtype=object))
+    model = KNNGeneRegressor().fit(X, y)
+    assert predict_anndata(model, adata).var["error"].tolist()[:12] == ["none"] * 12
+    assert predict_anndata(model, adata.copy(), to_layer="inferred").var["error"].tolist() == ["none"] * 21
+    table = target_reliability(model, X, y, store=True)
+    np.testing.assert_allclose(predict_anndata(model, adata).var["error"].to_numpy()[12:], table["error"])
+
+
 def test_reliability_of_another_fit_is_not_passed_on(frames, tmp_path):
     X, y = frames
     network = fitted(frames, max_iter=30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.base import RegressorMixin
+from sklearn.pipeline import Pipeline
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -41,6 +42,11 @@ class GeneRegressorMixin(RegressorMixin):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def last_step(model: Any) -> Any:
+    """The regressor of a Pipeline, or the model itself."""
+    return model[-1] if isinstance(model, Pipeline) else model
 
 
 def forget_reliability(model: Any) -> Any:

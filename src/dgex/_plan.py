@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from dgex._base import last_step
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile
 from dgex.preprocessing import find_genes
@@ -38,12 +40,12 @@ class InferencePlan:
     inferred: np.ndarray  # which of the model's targets these are
     n_outputs: int  # targets of the model
 
-    @property
+    @cached_property
     def gene_ids(self) -> np.ndarray:
         """The genes of the file to be."""
         return np.concatenate([self.landmarks, self.targets])
 
-    @property
+    @cached_property
     def gene_metadata(self) -> dict[str, np.ndarray]:
         """What the source says of the landmarks, and which genes are inferred."""
         there = np.flatnonzero(self.columns >= 0)
@@ -53,7 +55,7 @@ class InferencePlan:
                 taken = np.full(len(self.gene_ids), None if column.dtype.kind not in "iufb" else np.nan, dtype=object)
                 taken[there] = column[self.columns[there]]
                 metadata[name] = taken.astype(np.float64) if column.dtype.kind in "iufb" else taken
-        return metadata | self._reliability
+        return metadata | self.reliability
 
     @property
     def roles(self) -> np.ndarray:
@@ -62,8 +64,8 @@ class InferencePlan:
         roles[: len(self.landmarks)] = np.where(self.columns >= 0, "landmark", "imputed")
         return roles
 
-    @property
-    def _reliability(self) -> dict[str, np.ndarray]:
+    @cached_property
+    def reliability(self) -> dict[str, np.ndarray]:
         """What is stored with the model about how well it infers each target."""
         table = getattr(last_step(self.model), "target_reliability_", None)
         if table is None:
@@ -163,11 +165,6 @@ def inference_plan(
     if len(inferred) < len(targets):
         warn_user(f"{len(targets) - len(inferred)} of {len(targets)} targets are landmarks, too: written as measured.")
     return InferencePlan(model, source, landmarks, columns, fill, targets[inferred], inferred, len(targets))
-
-
-def last_step(model: Any) -> Any:
-    """The regressor of a Pipeline, or the model itself."""
-    return model[-1] if isinstance(model, Pipeline) else model
 
 
 def replacement(model: Any, missing: str) -> np.ndarray | None:

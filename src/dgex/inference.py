@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dgex._files import require_destination
-from dgex._plan import RELIABILITY, ROLE, ROLES, InferencePlan, inference_plan
+from dgex._plan import ROLE, ROLES, InferencePlan, inference_plan
 from dgex._progress import Progress
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, ExpressionFileError, create_expression, open_expression
@@ -177,11 +177,9 @@ def predict_anndata(
         values[rows, columns[there]] = profiles[:, there]
     role = np.full(adata.n_vars, None, dtype=object)
     role[columns[there]] = plan.roles[there]
-    metadata = plan.gene_metadata
-    reliability = {}
-    for name in set(RELIABILITY) & set(metadata):
-        reliability[name] = np.full(adata.n_vars, np.nan)
-        reliability[name][columns[there]] = metadata[name][there]
+    reliability = {name: np.full(adata.n_vars, np.nan) for name in plan.reliability}
+    for name, column in plan.reliability.items():
+        reliability[name][columns[there]] = column[there]
     adata.layers[to_layer] = values
     for name, column in data_frame(adata.var_names, {ROLE: role, **reliability}).items():
         adata.var[name] = column.array
@@ -203,10 +201,10 @@ def _variables(known: Any, plan: InferencePlan) -> Any:
     """What is known of the landmarks, in its types as far as these have missing values, and what each gene is."""
     import pandas as pd
 
-    names = [ROLE, *(name for name in plan.gene_metadata if name not in known.columns)]
+    names = [ROLE, *plan.reliability]
     variables = data_frame(plan.gene_ids, {name: plan.gene_metadata[name] for name in names})
     place = np.concatenate([plan.columns, np.full(len(plan.targets), -1)])
-    for name in known.columns.difference([ROLE], sort=False):
+    for name in known.columns.difference(names, sort=False):
         column, dtype = known[name].array, known[name].dtype
         if dtype.kind == "O" and not isinstance(dtype, pd.CategoricalDtype):  # text
             variables[name] = data_frame(plan.gene_ids, {name: plan.gene_metadata[name]})[name]

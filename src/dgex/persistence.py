@@ -19,9 +19,9 @@ from typing import IO, Any
 import numpy as np
 import sklearn
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
 
 from dgex import __version__
+from dgex._base import last_step
 from dgex._encoding import ARRAY_KINDS, CONTENTS, Decoder, Encoder, ModelFileError, is_plain, versions
 from dgex._files import require_space, whole
 from dgex._validation import warn_user
@@ -239,7 +239,7 @@ def is_model_file(path: str | os.PathLike[str]) -> bool:
 
 def _summary(model: Any) -> dict[str, Any]:
     """What a reader would like to know at first sight."""
-    last = model[-1] if isinstance(model, Pipeline) else model
+    last = last_step(model)
     n_landmarks, names = getattr(model, "n_features_in_", None), getattr(last, "target_names_", None)
     n_targets = getattr(last, "n_outputs_", None if names is None else len(names))
     return {

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from dgex._base import last_step
 from dgex._commands._predict import fitted_model, gene_names, is_weights
 from dgex._files import require_destination, whole
-from dgex._plan import ROLE, inference_plan, last_step
+from dgex._plan import ROLE, inference_plan
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, open_expression
 from dgex.metrics import comparison_table, genewise_correlation, genewise_mae

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.pipeline import Pipeline, make_pipeline
 
+from dgex._base import last_step
 from dgex._commands._genes import columns_of, gene_list
 from dgex._files import require_destination
 from dgex._progress import Progress, amount
@@ -81,8 +83,8 @@ def train(
     if not quiet:
         print(f"{len(X):,} profiles, {X.shape[1]:,} landmarks, {y.shape[1]:,} targets", flush=True)
     model, error = TRAINERS[method](Profiles(X, y, sets, seed), parameters, quiet)
-    first, last = (model[0], model[-1]) if hasattr(model, "steps") else (model, model)
-    first.feature_names_in_, last.target_names_ = names
+    first = model[0] if isinstance(model, Pipeline) else model
+    first.feature_names_in_, last_step(model).target_names_ = names
     save_model(model, destination)
     if not quiet:
         if not np.isnan(error):
@@ -170,7 +172,6 @@ def train_nearest_genes(profiles: Profiles, parameters: dict[str, Any], quiet: b
 def train_ridge(profiles: Profiles, parameters: dict[str, Any], quiet: bool) -> tuple[Any, float]:
     """Ridge regression on standardized landmarks, with the penalty that is best on validation profiles."""
     from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     X, y, X_val, y_val = profiles.split()

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array
 
+from dgex._base import last_step
 from dgex._derivatives import derivative_sums, last_hidden
 from dgex._frames import column_names, frame_values
-from dgex._plan import last_step, predicted
+from dgex._plan import predicted
 from dgex._processes import own_devices
 from dgex._sharding import devices_in_use
 from dgex._statistics import gene_scaling

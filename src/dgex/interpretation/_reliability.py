@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from dgex._base import last_step
 from dgex._frames import column_names, frame_values
-from dgex._plan import last_step
 from dgex._table import Table
 from dgex.interpretation._networks import names_or_numbers, require_same_names
 from dgex.metrics import genewise_correlation, genewise_mae, r_gene
