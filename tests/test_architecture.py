@@ -47,6 +47,7 @@ LAYERS = {
     "_programs": 3,
     "_memory": 4,
     "_prediction": 4,
+    "_constraints": 4,
     "_derivatives": 3,
     "_training": 4,
     "_session": 5,

@@ -1010,3 +1010,24 @@ def test_a_line_for_an_epoch_has_one_error_for_each_validation_set(profiles, cap
 def test_how_targets_would_be_divided_does_not_matter_to_one_network(profiles):
     model = DGEXRegressor(**SMALL | {"max_iter": 1, "warm_start": True}).fit(*profiles)
     assert model.set_params(partition="clustered").fit(*profiles).n_iter_ == 2
+
+
+def test_predictions_are_written_where_asked(profiles, tmp_path):
+    X, y = profiles
+    model = DGEXRegressor(hidden_layer_sizes=(8,), max_iter=2, random_state=0).fit(X, y)
+    expected = model.predict(X)
+    memory_map = np.lib.format.open_memmap(tmp_path / "y.npy", "w+", np.float32, y.shape)
+    assert model.predict(X, out=memory_map) is memory_map
+    np.testing.assert_array_equal(memory_map, expected.astype(np.float32))
+    wide = np.full((len(X), y.shape[1] + 3), np.nan)
+    make_pipeline(FunctionTransformer().fit(X), model).predict(X, out=wide[:, 3:])
+    np.testing.assert_array_equal(wide[:, 3:].astype(np.float32), expected.astype(np.float32))
+    assert np.isnan(wide[:, :3]).all()
+
+
+@pytest.mark.parametrize("out", [[[0.0]], np.empty((2, 2)), np.empty((3, 4), int)])
+def test_where_predictions_are_written_is_checked(out, profiles):
+    X, y = profiles
+    model = DGEXRegressor(hidden_layer_sizes=(8,), max_iter=1, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=r"Got out=.*, but expected a writable array .* of shape \(3, "):
+        model.predict(X[:3], out=out)

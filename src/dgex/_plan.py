@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from dgex._base import last_step
+from dgex._regressor import DGEXRegressor
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile
 from dgex.preprocessing import find_genes
@@ -114,17 +115,25 @@ class InferencePlan:
             )
         return np.where(absent, self.fill.astype(X.dtype), X)
 
-    def infer(self, X: np.ndarray) -> np.ndarray:
-        """Landmarks and targets of some profiles."""
+    def room(self) -> np.ndarray:
+        """An array for the landmarks and targets of a chunk."""
+        return np.empty((self.chunk_size, len(self.gene_ids)), dtype=np.float32)
+
+    def infer(self, X: np.ndarray, room: np.ndarray | None = None) -> np.ndarray:
+        """Landmarks and targets of some profiles; in `room`, if given, which costs no fresh memory."""
+        profiles = (self.room() if room is None else room)[: len(X)]
+        n_landmarks = len(self.landmarks)
+        profiles[:, :n_landmarks] = X
+        if isinstance(last_step(self.model), DGEXRegressor) and len(self.inferred) == self.n_outputs:
+            predicted(self.model, X, out=profiles[:, n_landmarks:])
+            return profiles
         y = np.asarray(predicted(self.model, X)).reshape(len(X), -1)
         if y.shape[1] != self.n_outputs:
             raise ValueError(
                 f"Got {self.n_outputs} target_names, but the model predicts {y.shape[1]} targets. Name each of them, "
                 "in the order of training."
             )
-        profiles = np.empty((len(X), len(self.gene_ids)), dtype=np.float32)
-        profiles[:, : len(self.landmarks)] = X
-        profiles[:, len(self.landmarks) :] = y if len(self.inferred) == y.shape[1] else y[:, self.inferred]
+        profiles[:, n_landmarks:] = y if len(self.inferred) == y.shape[1] else y[:, self.inferred]
         return profiles
 
 
@@ -198,7 +207,7 @@ def names_of(given: Any, known: np.ndarray | None, what: str, size: int | None) 
     return array
 
 
-def predicted(model: Any, X: np.ndarray) -> Any:
+def predicted(model: Any, X: np.ndarray, **where: np.ndarray) -> Any:
     """Predictions, with names where the model was fitted with names."""
     if hasattr(model, "feature_names_in_"):
         try:
@@ -206,7 +215,7 @@ def predicted(model: Any, X: np.ndarray) -> Any:
         except ImportError:
             pass
         else:
-            return model.predict(pd.DataFrame(X, columns=model.feature_names_in_, copy=False))
+            return model.predict(pd.DataFrame(X, columns=model.feature_names_in_, copy=False), **where)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        return model.predict(X)
+        return model.predict(X, **where)

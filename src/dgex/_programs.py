@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dgex._network import MLP, NetworkConfig, Parameters, initial_parameters, network_keys, sum_over_profiles
+from dgex._network import MLP, Layer, NetworkConfig, Parameters, initial_parameters, network_keys, sum_over_profiles
 from dgex._optimizer import AT_REST, OptimizerSettings, make_optimizer
 from dgex._partition import TargetSets
 from dgex._sharding import Layout, resized
@@ -25,6 +25,9 @@ from dgex._sharding import Layout, resized
 # Profiles evaluated or predicted at a time. One fixed shape compiles one program, and gives a profile the same result
 # to the last bit whatever its neighbours are and however many there are.
 BLOCK_ROWS = 256
+
+# The same where NumPy multiplies with the output weights: it packs them anew for every block.
+HOST_BLOCK_ROWS = 512
 
 
 def huber(error: jax.Array) -> jax.Array:
@@ -212,6 +215,21 @@ def predict_program(config: NetworkConfig, layout: Layout) -> Callable[[Paramete
         return prediction * scaling.y_scale[:, None] + scaling.y_mean[:, None]
 
     return jax.jit(predict, out_shardings=layout.divided(3))
+
+
+@lru_cache(maxsize=128)
+def hidden_program(config: NetworkConfig, layout: Layout) -> Callable[..., jax.Array]:
+    """Activations of the last hidden layer of a block of profiles, network by network."""
+    padded = config.padded_to(layout.n_shards)
+    nothing = Layer(None, None)
+
+    def last_hidden(hidden: Parameters, x: jax.Array) -> jax.Array:
+        return MLP.of(padded, (*hidden, nothing)).last_hidden(x)
+
+    def activations(hidden: Parameters, x_mean: jax.Array, x_scale: jax.Array, x: jax.Array) -> jax.Array:
+        return for_every_network(config, last_hidden)(hidden, x=(x - x_mean) / x_scale)
+
+    return jax.jit(activations, out_shardings=layout.divided(3))
 
 
 def predictions(config: NetworkConfig, parameters: Parameters, x: jax.Array) -> jax.Array:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import _safe_indexing
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
 from dgex._base import GeneRegressorMixin, forget_reliability
+from dgex._constraints import CONSTRAINTS
 from dgex._memory import shortage_in_prediction_explained
-from dgex._network import ACTIVATIONS, Layer
+from dgex._network import Layer
 from dgex._partition import TargetSets
 from dgex._prediction import predict
 from dgex._processes import own_devices
-from dgex._programs import LOSSES
 from dgex._session import EpochObserver, Session, learned_scaling, open_session, selected_attributes
 from dgex._sharding import Layout, devices_in_use
 from dgex._training import EarlyStopping
@@ -198,37 +196,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     (50, 50)
     """
 
-    _parameter_constraints = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "loss": [StrOptions(set(LOSSES))],
-        "solver": [StrOptions({"sgd", "adamw"})],
-        "learning_rate_init": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "learning_rate_decay": [Interval(Real, 0, 1, closed="right")],
-        "learning_rate_min": [Interval(Real, 0, None, closed="left")],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "standardize": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "monitor_size": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean"],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-        "compute_dtype": [StrOptions({"float32", "bfloat16"})],
-        "n_partitions": [Interval(Integral, 1, None, closed="left")],
-        "partition": [StrOptions({"random", "clustered"})],
-        "devices": [Interval(Integral, 1, None, closed="left"), StrOptions({"one"}), "array-like", None],
-        "data_location": [StrOptions({"auto", "device", "host"})],
-    }
+    _parameter_constraints = CONSTRAINTS
 
     def __init__(
         self,
@@ -382,30 +350,36 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
             self._keep(session)
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, out: np.ndarray | None = None) -> np.ndarray:
         """Infer the target genes.
 
         Parameters
         ----------
         X : array-like of shape (n_profiles, n_landmarks)
             Expression of the landmark genes, in the order of training.
+        out : ndarray of shape (n_profiles, n_targets), default=None
+            Where to write the predictions, such as a memory map or a part of a larger array; None for a new array.
 
         Returns
         -------
         y : ndarray of shape (n_profiles, n_targets) or (n_profiles,)
             Inferred expression in the units of the training targets; computed in float32 and returned as float32 if `X`
-            is float32, else as float64.
+            is float32, else as float64. `out` itself if that is given.
         """
         check_is_fitted(self)
         X_array = _validation.validated_profiles(self, X, reset=False)
         _validation.require_single_precision(X_array, "X")
         parameters = tuple(map(Layer, self.coefs_, self.intercepts_))
         targets = TargetSets.of(self.partition_)
+        if out is None:
+            y = np.empty((len(X_array), targets.n_targets), dtype=X_array.dtype)
+        else:
+            y = _validation.validated_output(out, (len(X_array), targets.n_targets))
         with devices_in_use(self.devices) as devices:
             network, layout = self._config.network, Layout(own_devices(devices), len(targets))
             with shortage_in_prediction_explained(network, layout):
-                y = predict(network, layout, parameters, targets, learned_scaling(self), X_array)
-        return y[:, 0] if self._y_is_vector else y
+                predict(network, layout, parameters, targets, learned_scaling(self), X_array, y)
+        return y[:, 0] if self._y_is_vector and out is None else y
 
     def best_model(self, validation_set: int = 0) -> DGEXRegressor:
         """The model of the epoch that was best on a given validation set, without training again.

@@ -180,6 +180,17 @@ def _numbers(
     return array
 
 
+def validated_output(out: Any, shape: tuple[int, int]) -> np.ndarray:
+    """The array that predictions are to be written into."""
+    if not isinstance(out, np.ndarray) or out.dtype.kind != "f" or out.shape != shape or not out.flags.writeable:
+        got = f"{out.dtype} of shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValueError(
+            f"Got out={got}, but expected a writable array of floating-point numbers of shape {shape}: profiles x "
+            "targets."
+        )
+    return out
+
+
 def require_valid_parameter(estimator: Any, name: str) -> None:
     """Raise unless one parameter is what its constraints allow, as scikit-learn does for all."""
     constraints = {name: estimator._parameter_constraints[name]}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV
 
-from dgex import DGEXRegressor, _session, _sharding, _training
+from dgex import DGEXRegressor, _prediction, _session, _sharding, _training
 from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import AT_REST, LearningRateDecay
 from dgex._partition import random_sets
@@ -308,3 +308,15 @@ def test_attributions_are_the_same_on_all_devices(method):
     on_one = landmark_attribution(model.set_params(devices=1), X, method=method)
     np.testing.assert_allclose(on_all.mean, on_one.mean, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(on_all.magnitude, on_one.magnitude, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_partitions", [1, 2])
+def test_devices_and_host_finish_predictions_alike(n_partitions, monkeypatch):
+    model = fitted(8, n_partitions=n_partitions)
+    X, _ = problem(n_profiles=700)
+    by_host = model.predict(X)
+    monkeypatch.setattr(_prediction, "multiplied_on_host", lambda config, layout: False)
+    by_devices = model.predict(X)
+    np.testing.assert_allclose(by_host, by_devices, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(model.predict(X[::-1])[::-1], by_devices)
+    np.testing.assert_array_equal(model.predict(X[600:601]), by_devices[600:601])
