@@ -1,0 +1,1 @@
+"""How accurately expression is inferred: data sets x methods x seeds, `python -m benchmarks.accuracy`."""

@@ -1,0 +1,204 @@
+"""Cells of the grid: one data set, one method, one seed; each in a process of its own, and stored when it is done.
+
+What is compared gene by gene (a share of genes won) needs the gene-wise errors of both methods. These are kept in a
+cache beside the code, not in the results; baselines that are not in it are run again.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+CACHE = Path(__file__).parent / ".cache"
+
+# R_gene of a gene that is called well inferred.
+WELL_INFERRED = 0.95
+
+
+class Cell(NamedTuple):
+    """A place in the grid."""
+
+    dataset: str
+    method: str
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """Where its gene-wise errors are cached."""
+        return "".join(c if c.isalnum() else "_" for c in f"{self.dataset} {self.method} {self.seed}") + ".npz"
+
+
+class Results:
+    """Rows of a file of results, each with the run that it comes from, written after every cell."""
+
+    def __init__(self, path: Path, cache: Path, origin: dict[str, Any]) -> None:
+        stored = json.loads(path.read_text()) if path.exists() else {"runs": [], "rows": []}
+        self.path, self.cache, self.origin = path, cache, origin
+        self.runs: list[dict[str, Any]] = stored["runs"]
+        self.rows: dict[Cell, dict[str, Any]] = {cell_of(row): row for row in stored["rows"]}
+
+    def has(self, cell: Cell) -> bool:
+        """Whether the cell has been run."""
+        return cell in self.rows
+
+    def can_compare(self, cell: Cell) -> bool:
+        """Whether the cell has been run and its gene-wise errors are here."""
+        return cell in self.rows and (self.cache / cell.file).exists()
+
+    def add(self, cell: Cell, row: dict[str, Any]) -> None:
+        """Store a finished cell, compare it and those that are compared with it."""
+        if self.origin not in self.runs:
+            self.runs.append(self.origin)
+        self.rows[cell] = {**cell._asdict(), **row, "run": self.runs.index(self.origin)}
+        for other in [other for other in self.rows if other[::2] == cell[::2] and self.can_compare(other)]:
+            self.rows[other].update(compared(other, self.rows, self.cache))
+        self.write()
+
+    def write(self) -> None:
+        """Replace the file by one with all rows. What the whole file says of its origin is that of the last run."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        rows = [json.dumps(row) for row in self.rows.values()]
+        head = json.dumps({**self.runs[-1], "runs": self.runs}, indent=1).removesuffix("\n}")
+        temporary.write_text(head + ',\n "rows": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n")
+        temporary.replace(self.path)
+
+
+def cell_of(row: dict[str, Any]) -> Cell:
+    """The cell that a row is of."""
+    return Cell(row["dataset"], row["method"], row["seed"])
+
+
+def run(cells: Iterable[Cell], results: Results) -> list[Cell]:
+    """Run cells, store their rows, and return those that failed."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait must not keep other processes waiting
+    failed = []
+    for cell in cells:
+        row = in_a_process(cell, results.cache)
+        if row is None:
+            failed.append(cell)
+            print(f"{cell.dataset} | {cell.method} | seed {cell.seed}: failed", file=sys.stderr, flush=True)
+            continue
+        results.add(cell, row)
+        print(
+            f"{cell.dataset} | {cell.method} | seed {cell.seed}: MAE {row['MAE']:.4f}, {row['seconds']:.1f} s, "
+            f"{row['peak MB']:.0f} MB, {row['chosen']}",
+            flush=True,
+        )
+    return failed
+
+
+def in_a_process(cell: Cell, cache: Path) -> dict[str, Any] | None:
+    """Run a cell in a fresh process, whose peak memory is the cell's; None if that failed."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=send_measured, args=(cell, cache, sender))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        return None
+    finally:
+        process.join()
+
+
+def send_measured(cell: Cell, cache: Path, sender: Any) -> None:
+    """Run a cell and hand over its row."""
+    try:
+        sender.send(measured(cell, cache))
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sender.close()
+
+
+def measured(cell: Cell, cache: Path) -> dict[str, Any]:
+    """Fit, choose and test a method; cache its gene-wise errors."""
+    from benchmarks.accuracy._datasets import DATASETS
+    from benchmarks.accuracy._methods import METHODS
+    from dgex.metrics import genewise_mae, overall_error
+
+    split = DATASETS[cell.dataset](cell.seed)
+    start = time.perf_counter()
+    fitted = METHODS[cell.method](split, cell.seed)
+    seconds = time.perf_counter() - start
+    targets = np.arange(split.test.y.shape[1]) if fitted.targets is None else fitted.targets
+    peak = peak_megabytes()
+    predicted = fitted.predict(split.test.X)
+    errors = genewise_mae(split.test.y[:, targets], predicted)
+    cache.mkdir(parents=True, exist_ok=True)
+    np.savez(cache / cell.file, errors=errors, targets=targets)
+    validation = overall_error(split.validation.y[:, targets], fitted.predict(split.validation.X)).mean
+    return {
+        "profiles": [len(part.X) for part in split[:3]],
+        "landmarks": split.train.X.shape[1],
+        "targets": len(targets),
+        "chosen": fitted.chosen,
+        "MAE": float(errors.mean()),
+        "sd": float(errors.std()),
+        "validation MAE": validation,
+        **correlations(split.test.y[:, targets], predicted, whole=fitted.targets is None),
+        "seconds": round(seconds, 2),
+        "peak MB": peak,
+    }
+
+
+def correlations(y_true: np.ndarray, y_pred: np.ndarray, whole: bool) -> dict[str, float | None]:
+    """Mean correlation of a gene, and the share of genes well inferred, which a choice of targets would change."""
+    from dgex.metrics import genewise_correlation, r_gene
+
+    ranks = r_gene(y_true, y_pred) if whole else None
+    return {
+        "Pearson": float(np.nanmean(genewise_correlation(y_true, y_pred))),
+        "well inferred": None if ranks is None else float(np.mean(ranks >= WELL_INFERRED)),
+    }
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has had, its own program only."""
+    status = Path("/proc/self/status")
+    if status.exists():  # `ru_maxrss` begins with that of the process that started this one
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        return round(int(fields["VmHWM"].split()[0]) / 1024)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+
+
+def compared(cell: Cell, rows: dict[Cell, dict[str, Any]], cache: Path) -> dict[str, Any]:
+    """A cell's error next to those of ridge, of the best linear model and of KNN-GE, on the targets that it has.
+
+    The best linear model is the one with the lowest validation error of those that have been run.
+    """
+    from benchmarks.accuracy._methods import LINEAR
+
+    linear = [candidate for candidate in (cell._replace(method=name) for name in LINEAR) if candidate in rows]
+    linear = [candidate for candidate in linear if (cache / candidate.file).exists()]
+    best = min(linear, key=lambda candidate: rows[candidate]["validation MAE"], default=None)
+    comparison: dict[str, Any] = {"best linear": best.method if best and len(linear) == len(LINEAR) else None}
+    for name, method in (("ridge", "ridge"), ("best linear", comparison["best linear"]), ("KNN-GE", "KNN-GE")):
+        baseline = cell._replace(method=method)
+        known = baseline in rows and (cache / baseline.file).exists()
+        comparison[f"vs {name}"], comparison[f"won vs {name}"] = (
+            against(cache / cell.file, cache / baseline.file) if known else (None, None)
+        )
+    return comparison
+
+
+def against(file: Path, baseline_file: Path) -> tuple[float, float]:
+    """Relative improvement on a baseline and share of genes won, on the targets of the first."""
+    from dgex.metrics import relative_improvement, win_rate
+
+    with np.load(file) as stored, np.load(baseline_file) as baseline:
+        position = {target: index for index, target in enumerate(baseline["targets"].tolist())}
+        errors = stored["errors"]
+        baseline_errors = baseline["errors"][[position[target] for target in stored["targets"].tolist()]]
+    return float(relative_improvement(errors.mean(), baseline_errors.mean())), win_rate(errors, baseline_errors)

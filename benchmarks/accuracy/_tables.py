@@ -1,0 +1,95 @@
+"""Rows of results as Markdown tables, for pages with marks: `<!-- table: accuracy_arrays_random -->`."""
+
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Rows = Sequence[dict[str, Any]]
+
+MARK = re.compile(r"(<!-- table: (accuracy_\w+) -->\n).*?(\n?<!-- end of table -->)", re.S)
+
+# Columns that are shares, with what they are called and how they are written.
+SHARES = {
+    "vs best linear": ("vs best linear", "{:+.1%}"),
+    "won vs best linear": ("genes won", "{:.0%}"),
+    "vs KNN-GE": ("vs KNN-GE", "{:+.1%}"),
+    "Pearson": ("Pearson", "{:.3f}"),
+    "well inferred": ("R_gene ≥ 0.95", "{:.0%}"),
+    "seconds": ("seconds", "{:.4g}"),
+    "peak MB": ("peak MB", "{:.0f}"),
+}
+
+
+def tables(rows: Rows) -> dict[str, str]:
+    """All tables by name: one for each data set, and one of improvements over all of them."""
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    made = {name_of(dataset): dataset_table([row for row in rows if row["dataset"] == dataset]) for dataset in datasets}
+    return {"accuracy_improvements": improvements(rows), **made}
+
+
+def name_of(dataset: str) -> str:
+    """The name of a data set's table."""
+    return "accuracy_" + re.sub(r"\W+", "_", dataset.lower())
+
+
+def dataset_table(rows: Rows) -> str:
+    """A line for each method: means over seeds, and the standard deviation of its error."""
+    header = ["method", "MAE ± sd over seeds", "sd over genes", *(name for name, _ in SHARES.values())]
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    for method, of_method in by_method(rows).items():
+        cells = [labelled(method, of_method), error(of_method), shown(of_method, "sd", "{:.4f}")]
+        lines.append(cells + [shown(of_method, column, form) for column, (_, form) in SHARES.items()])
+    return markdown(lines)
+
+
+def improvements(rows: Rows) -> str:
+    """How much lower each method's error is than that of the best linear model, and the share of genes won."""
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    lines = [["method", *datasets], ["---"] + ["---:"] * len(datasets)]
+    for method, of_method in by_method(rows).items():
+        cells = [labelled(method, of_method)]
+        for dataset in datasets:
+            here = [row for row in of_method if row["dataset"] == dataset]
+            improvement, won = shown(here, "vs best linear", "{:+.1%}"), shown(here, "won vs best linear", "{:.0%}")
+            cells.append(f"{improvement}, {won}" if here else "")
+        lines.append(cells)
+    return markdown(lines)
+
+
+def by_method(rows: Rows) -> dict[str, list[dict[str, Any]]]:
+    """Rows of each method."""
+    methods: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        methods.setdefault(row["method"], []).append(row)
+    return methods
+
+
+def labelled(method: str, rows: Rows) -> str:
+    """The method, with its targets where they are not all; those of R_gene are never."""
+    return f"{method} ({rows[0]['targets']} targets)" if rows[0]["well inferred"] is None else method
+
+
+def error(rows: Rows) -> str:
+    """Mean and standard deviation over seeds."""
+    errors = [row["MAE"] for row in rows]
+    spread = f" ± {statistics.stdev(errors):.4f}" if len(errors) > 1 else ""
+    return f"{statistics.mean(errors):.4f}{spread}"
+
+
+def shown(rows: Rows, column: str, form: str) -> str:
+    """The mean of a column, or nothing where a row has none."""
+    values = [row.get(column) for row in rows]
+    return "" if not values or None in values else form.format(statistics.mean(values))
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """Lines of cells as a table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def fill(page: Path, rows: Rows) -> None:
+    """Put the tables where a page has marks for them."""
+    made = tables(rows)
+    page.write_text(MARK.sub(lambda mark: f"{mark[1]}{made[mark[2]]}\n<!-- end of table -->", page.read_text()))

@@ -1,0 +1,106 @@
+"""The protocol of benchmarks/accuracy: nothing of the test profiles is in training, and methods are what they say."""
+
+import numpy as np
+import pytest
+from benchmarks.accuracy import _datasets, _linear
+from benchmarks.accuracy._cells import Cell, Results, run
+from benchmarks.accuracy._datasets import DATASETS, Profiles, Split, whole_parts
+from benchmarks.accuracy._linear import centered, lasso_by_penalty, pls_path, ridge_path
+from benchmarks.accuracy._tables import tables
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.linear_model import Lasso, Ridge
+
+
+@pytest.fixture(scope="module")
+def split():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 8)).astype(np.float32)
+    y = (X @ rng.normal(size=(8, 5)) + rng.normal(size=(90, 5))).astype(np.float32)
+    return Split(*(Profiles(X[rows], y[rows]) for rows in (slice(0, 50), slice(50, 70), slice(70, 90))))
+
+
+def test_ridge_is_that_of_scikit_learn(split):
+    train = centered(split.train)
+    for penalty, coefficients in ridge_path(train, np.array([0.1, 10.0])):
+        expected = Ridge(penalty).fit(*map(np.float64, split.train)).predict(split.test.X)
+        np.testing.assert_allclose(train.affine(coefficients)(split.test.X), expected, rtol=1e-8)
+
+
+def test_lasso_is_that_of_scikit_learn(split):
+    train = centered(split.train)
+    for penalty, coefficients in lasso_by_penalty(train, np.array([0.3, 0.05])):
+        expected = Lasso(penalty, tol=1e-8).fit(*map(np.float64, split.train))
+        np.testing.assert_allclose(coefficients.T, expected.coef_, atol=0.02)
+        assert (np.abs(coefficients) > 0).sum() <= np.count_nonzero(expected.coef_) + 2
+
+
+def test_fewer_components_come_from_one_fit(split):
+    train = centered(split.train)
+    fits = pls_path(PLSRegression(6, scale=False).fit(train.X, train.y))
+    for n_components, coefficients in fits:
+        expected = PLSRegression(n_components, scale=False).fit(train.X, train.y).coef_.T
+        np.testing.assert_allclose(coefficients, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_strength_is_chosen_on_validation_profiles_alone(split):
+    moved = split._replace(test=Profiles(split.test.X, split.test.y + 100))
+    for method in (_linear.ridge, _linear.lasso, _linear.partial_least_squares):
+        assert method(split, 0).chosen == method(moved, 0).chosen
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_stay_whole(seed):
+    groups = np.repeat(np.arange(20), 5)
+    parts = whole_parts(groups, seed)
+    assert sorted(np.concatenate(parts)) == list(range(100))
+    assert all(not np.intersect1d(groups[a], groups[b]).size for a, b in [parts[:2], parts[1:], parts[::2]])
+    assert all(10 <= len(part) <= 20 and len(np.unique(groups[part])) >= 2 for part in parts[1:])
+
+
+@pytest.mark.parametrize("name", ["arrays, new studies", "E. coli, new batches"])
+@pytest.mark.usefixtures("data_folder")
+def test_studies_and_batches_stay_whole(name):
+    split = DATASETS[name](0)
+    assert not set(split.train_groups) & {*split.validation_groups, *split.test_groups}
+    assert not set(split.validation_groups) & set(split.test_groups)
+    assert [len(part.X) for part in split[:3]] == [len(part) for part in split[3:]]
+
+
+@pytest.mark.parametrize("name", ["arrays, random", "E. coli, random"])
+@pytest.mark.usefixtures("data_folder")
+def test_test_profiles_do_not_move_training(name, monkeypatch):
+    source = "human" if name.startswith("arrays") else "ecoli"
+    compendium = getattr(_datasets, source)()
+    rows = _datasets.random_parts(len(compendium.groups), 0)
+    platform = next(iter(compendium.expression))
+    changed = {**compendium.expression, platform: compendium.expression[platform].copy()}
+    changed[platform][rows.test] *= 1.5
+    before = DATASETS[name](0)
+    monkeypatch.setattr(_datasets, source, lambda: compendium._replace(expression=changed))
+    after = DATASETS[name](0)
+    for part in ("train", "validation"):
+        np.testing.assert_array_equal(getattr(before, part).X, getattr(after, part).X)
+        np.testing.assert_array_equal(getattr(before, part).y, getattr(after, part).y)
+    assert not np.array_equal(before.test.y, after.test.y)
+
+
+@pytest.mark.usefixtures("data_folder")
+def test_no_target_is_a_landmark():
+    split = DATASETS["E. coli, random"](0)
+    assert split.train.X.shape[1] == _datasets.ECOLI_LANDMARKS
+    for landmark in split.train.X.T[::20]:
+        assert not (split.train.y == landmark[:, None]).all(axis=0).any()
+
+
+def test_cells_are_stored_compared_and_not_run_again(tmp_path):
+    cells = [Cell("synthetic linear 2k", method, 0) for method in ("least squares", "ridge")]
+    results = Results(tmp_path / "accuracy.json", tmp_path / "cache", {"commit": "of a test"})
+    assert run(cells, results) == []
+    again = Results(results.path, results.cache, {"commit": "later"})
+    assert all(again.can_compare(cell) for cell in cells)
+    least_squares, ridge = (again.rows[cell] for cell in cells)
+    assert ridge["vs ridge"] == 0
+    assert ridge["validation MAE"] <= least_squares["validation MAE"]
+    assert least_squares["vs ridge"] == pytest.approx(1 - least_squares["MAE"] / ridge["MAE"])
+    table = tables(list(again.rows.values()))["accuracy_synthetic_linear_2k"]
+    assert f"| ridge | {ridge['MAE']:.4f} |" in table
