@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn.base import BaseEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
@@ -220,7 +221,7 @@ def test_what_is_finished_is_not_inferred_again(frames, source, tmp_path, monkey
     given = {"target_names": TARGETS, "resume": True, "verbose": False}
     path = predict_to_file(ridge, source, tmp_path / "y.gctx", **given)
     inferred, original = [], _plan.InferencePlan.infer
-    monkeypatch.setattr(_plan.InferencePlan, "infer", lambda plan, X: inferred.append(len(X)) or original(plan, X))
+    monkeypatch.setattr(_plan.InferencePlan, "infer", lambda plan, *a: inferred.append(len(a[0])) or original(plan, *a))
     predict_to_file(ridge, source, path, **given)
     assert len(inferred) == 1
     path.write_text("something else")
@@ -390,3 +391,14 @@ def test_progress_is_a_line_on_a_terminal_and_lines_in_a_log(models, source, str
 def test_inference_does_not_need_jax_by_itself():
     code = "import dgex.inference, dgex.io, sys; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+
+
+@pytest.mark.parametrize("steps", [[StandardScaler()], []])
+def test_pipelines_infer_where_metadata_are_routed(steps, frames, source, tmp_path):
+    X, y = frames
+    network = DGEXRegressor(hidden_layer_sizes=(20,), max_iter=2, random_state=0)
+    pipeline = make_pipeline(*steps, network).fit(X, y)
+    with sklearn.config_context(enable_metadata_routing=True):
+        path = predict_to_file(pipeline, source, tmp_path / "y.gctx", target_names=TARGETS, verbose=False)
+        assert not hasattr(network, "set_predict_request")
+    np.testing.assert_array_equal(open_expression(path).read(genes=TARGETS), pipeline.predict(X))

@@ -115,13 +115,13 @@ class InferencePlan:
             )
         return np.where(absent, self.fill.astype(X.dtype), X)
 
-    def room(self) -> np.ndarray:
-        """An array for the landmarks and targets of a chunk."""
-        return np.empty((self.chunk_size, len(self.gene_ids)), dtype=np.float32)
+    def room(self, n_profiles: int) -> np.ndarray:
+        """An array for the landmarks and targets of some profiles."""
+        return np.empty((n_profiles, len(self.gene_ids)), dtype=np.float32)
 
     def infer(self, X: np.ndarray, room: np.ndarray | None = None) -> np.ndarray:
         """Landmarks and targets of some profiles; in `room`, if given, which costs no fresh memory."""
-        profiles = (self.room() if room is None else room)[: len(X)]
+        profiles = self.room(len(X)) if room is None else room[: len(X)]
         n_landmarks = len(self.landmarks)
         profiles[:, :n_landmarks] = X
         if isinstance(last_step(self.model), DGEXRegressor) and len(self.inferred) == self.n_outputs:
@@ -207,15 +207,26 @@ def names_of(given: Any, known: np.ndarray | None, what: str, size: int | None) 
     return array
 
 
-def predicted(model: Any, X: np.ndarray, **where: np.ndarray) -> Any:
-    """Predictions, with names where the model was fitted with names."""
-    if hasattr(model, "feature_names_in_"):
-        try:
-            import pandas as pd
-        except ImportError:
-            pass
-        else:
-            return model.predict(pd.DataFrame(X, columns=model.feature_names_in_, copy=False), **where)
+def predicted(model: Any, X: np.ndarray, out: np.ndarray | None = None) -> Any:
+    """Predictions, with names where the model was fitted with names; in `out`, if its last step can write there."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        return model.predict(X, **where)
+        profiles = named(X, model)
+        if profiles is X:
+            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        if out is None:
+            return model.predict(profiles)
+        # A Pipeline passes `out` on only where scikit-learn's metadata routing is off.
+        if isinstance(model, Pipeline) and len(model) > 1:
+            profiles = model[:-1].transform(profiles)
+        return last_step(model).predict(profiles, out=out)
+
+
+def named(X: np.ndarray, model: Any) -> Any:
+    """Profiles as a data frame if the model was fitted with names and pandas is there."""
+    if not hasattr(model, "feature_names_in_"):
+        return X
+    try:
+        import pandas as pd
+    except ImportError:
+        return X
+    return pd.DataFrame(X, columns=model.feature_names_in_, copy=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, metadata_routing
 from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
@@ -197,6 +197,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     """
 
     _parameter_constraints = CONSTRAINTS
+    __metadata_request__predict = {"out": metadata_routing.UNUSED}
 
     def __init__(
         self,
