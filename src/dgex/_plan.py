@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from dgex._base import last_step
-from dgex._regressor import DGEXRegressor
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile
 from dgex.preprocessing import find_genes
@@ -124,7 +124,7 @@ class InferencePlan:
         profiles = self.room(len(X)) if room is None else room[: len(X)]
         n_landmarks = len(self.landmarks)
         profiles[:, :n_landmarks] = X
-        if isinstance(last_step(self.model), DGEXRegressor) and len(self.inferred) == self.n_outputs:
+        if len(self.inferred) == self.n_outputs and writes_where_asked(self.model):
             predicted(self.model, X, out=profiles[:, n_landmarks:])
             return profiles
         y = np.asarray(predicted(self.model, X)).reshape(len(X), -1)
@@ -205,6 +205,11 @@ def names_of(given: Any, known: np.ndarray | None, what: str, size: int | None) 
     if size is not None and len(array) != size:
         raise ValueError(f"Got {len(array)} {what}, but expected {size}, as the model has.")
     return array
+
+
+def writes_where_asked(model: Any) -> bool:
+    """Whether the last step can predict into an array that is there, as a `DGEXRegressor` can."""
+    return "out" in signature(last_step(model).predict).parameters
 
 
 def predicted(model: Any, X: np.ndarray, out: np.ndarray | None = None) -> Any:
