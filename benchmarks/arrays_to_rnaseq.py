@@ -14,7 +14,7 @@ from benchmarks._results import provenance, write
 def main(n_seeds: int, max_iter: int) -> None:
     """Run the protocol for every seed."""
     example, origin = arrays_to_rnaseq(), provenance()
-    expression, is_landmark = example.load()
+    expression, is_landmark, _ = example.load()
     rows = []
     for seed in range(n_seeds):
         train, platforms = example.prepare(expression, is_landmark, seed)

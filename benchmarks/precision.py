@@ -24,7 +24,7 @@ DTYPES = ("float32", "bfloat16")
 def main(n_seeds: int, max_iter: int) -> None:
     """Train both for every seed."""
     example, origin = arrays_to_rnaseq(), provenance()
-    expression, is_landmark = example.load()
+    expression, is_landmark, _ = example.load()
     rows = []
     for seed in range(n_seeds):
         train, platforms = example.prepare(expression, is_landmark, seed)

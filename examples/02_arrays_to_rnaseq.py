@@ -51,8 +51,8 @@ class Platform(NamedTuple):
     test: Profiles
 
 
-def load() -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Expression of the genes that all data sets share, and which of these are landmarks."""
+def load() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Expression of the genes that all data sets share, which of these are landmarks, and the study of each array."""
     if not DATA.exists():
         raise SystemExit(f"No data in {DATA}. Set DGEX_DATA to the folder of the real expression data.")
     files = {
@@ -70,13 +70,13 @@ def load() -> tuple[dict[str, np.ndarray], np.ndarray]:
         if row["role"] == "landmark" or row["ensembl"] not in landmarks
     }
     arrays, genes = collapse_probes(stored["arrays"]["X"], stored["arrays"]["probes"], probes, missing="ignore")
-    arrays = arrays[~find_near_duplicates(arrays, method="exact")]
+    kept = ~find_near_duplicates(arrays, method="exact")
     rnaseq = [stored[name] for name in ("lymphoblastoid", "glioblastoma")]
     shared = common_genes(genes, *(profiles["genes"] for profiles in rnaseq))
-    expression = {"arrays": align_genes(arrays, shared, genes=genes)}
+    expression = {"arrays": align_genes(arrays[kept], shared, genes=genes)}
     for name, profiles in zip(("lymphoblastoid", "glioblastoma"), rnaseq, strict=True):
         expression[name] = align_genes(profiles["X"], shared, genes=profiles["genes"])
-    return expression, np.array([gene in landmarks for gene in shared])
+    return expression, np.array([gene in landmarks for gene in shared]), stored["arrays"]["study"][kept]
 
 
 def prepare(
@@ -142,7 +142,7 @@ def compare(train: Profiles, platforms: dict[str, Platform], seed: int, max_iter
 
 def main(seed: int = 0, max_iter: int = 100) -> None:
     """Run the protocol once and print its tables."""
-    expression, is_landmark = load()
+    expression, is_landmark, _ = load()
     train, platforms = prepare(expression, is_landmark, seed)
     n_landmarks, n_targets = train.X.shape[1], train.y.shape[1]
     print(f"Trained on {len(train.X)} arrays, {n_landmarks} landmark and {n_targets} target genes.")

@@ -5,7 +5,6 @@ its own profiles, as in Chen et al. (2016). The quantiles that arrays and RNA-se
 training arrays. Targets that are also landmarks are left out.
 """
 
-import csv
 import os
 import re
 from collections.abc import Callable
@@ -16,16 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.cluster import KMeans
 
-from dgex._normalization import QuantileJointNormalizer
+from benchmarks import _examples
+from dgex import QuantileJointNormalizer
 from dgex.datasets import make_expression_profiles
-from dgex.preprocessing import (
-    align_genes,
-    collapse_probes,
-    common_genes,
-    find_near_duplicates,
-    gene_scaling,
-    standardized,
-)
+from dgex.preprocessing import find_near_duplicates, gene_scaling, standardized
 
 DATA = Path(os.environ.get("DGEX_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
@@ -230,32 +223,9 @@ def by_role(expression: np.ndarray, is_landmark: np.ndarray) -> Profiles:
 
 @cache
 def human() -> Compendium:
-    """Arrays and both RNA-seq data sets by gene, in the genes that all share."""
-    stored = np.load(DATA / "human_affy_u133_geo.npz", allow_pickle=False)
-    probes, landmarks = probes_of_genes()
-    arrays, genes = collapse_probes(stored["X"], stored["probes"], probes, missing="ignore")
-    first = ~find_near_duplicates(arrays, method="exact")
-    series = np.array([SERIES.get(study, study) for study in stored["study"].tolist()])
-    files = {"lymphoblastoid": "human_lcl_rnaseq.npz", "glioblastoma": "human_tcga_gbm_rnaseq.npz"}
-    rnaseq = {name: np.load(DATA / file, allow_pickle=False) for name, file in files.items()}
-    shared = common_genes(genes, *(profiles["genes"] for profiles in rnaseq.values()))
-    expression = {"arrays": align_genes(arrays[first], shared, genes=genes)}
-    for name, profiles in rnaseq.items():
-        expression[name] = align_genes(profiles["X"], shared, genes=profiles["genes"])
-    return Compendium(expression, series[first], np.array([gene in landmarks for gene in shared]))
-
-
-def probes_of_genes() -> tuple[dict[str, list[str]], set[str]]:
-    """Probe sets of the landmarks, and of the targets that are not landmarks as well; and the landmarks."""
-    with (DATA / "genes.tsv").open() as table:
-        rows = list(csv.DictReader(table, delimiter="\t"))
-    landmarks = {row["ensembl"] for row in rows if row["role"] == "landmark"}
-    probes = {
-        row["ensembl"]: row["probes"].split(",")
-        for row in rows
-        if row["role"] == "landmark" or row["ensembl"] not in landmarks
-    }
-    return probes, landmarks
+    """Arrays and both RNA-seq data sets by gene, in the genes that all share, and the series of each array."""
+    expression, is_landmark, studies = _examples.arrays_to_rnaseq().load()
+    return Compendium(expression, np.array([SERIES.get(study, study) for study in studies.tolist()]), is_landmark)
 
 
 @cache

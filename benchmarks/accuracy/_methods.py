@@ -11,8 +11,7 @@ from sklearn.neural_network import MLPRegressor
 
 from benchmarks.accuracy._datasets import Profiles, Split
 from benchmarks.accuracy._linear import Fitted, lasso, least_squares, partial_least_squares, ridge
-from dgex import recipes
-from dgex._knn import KNNGeneRegressor
+from dgex import KNNGeneRegressor, recipes
 from dgex.metrics import overall_error
 
 # Numbers of neighbours, of profiles and of genes.

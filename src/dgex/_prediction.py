@@ -19,7 +19,6 @@ BLOCKS_IN_FLIGHT = 2
 # Rows that are scaled at a time, so that they stay in the processor's cache.
 SCALED_ROWS = 8
 
-
 # Starts the computation of a block on the devices; makes predictions of the result and writes them into an array.
 Begin = Callable[[jax.Array], jax.Array]
 Finish = Callable[[np.ndarray, np.ndarray], None]

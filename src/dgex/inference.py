@@ -264,10 +264,7 @@ def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool,
         chunks = list(plan.chunks(writer.n_written))
         coming = [reader.submit(plan.read, rows) for rows in chunks[:1]]
         written = scribe.submit(lambda: None)
-        rooms = (
-            plan.room(plan.chunk_size),
-            plan.room(plan.chunk_size),
-        )  # one is inferred into while the other is written
+        rooms = [plan.room(plan.chunk_size) for _ in range(2)]  # one is inferred into while the other is written
         with Progress(n_profiles, "profiles", done=writer.n_written, verbose=verbose) as progress:
             for number, rows in enumerate(chunks):
                 X = coming.pop().result()
