@@ -46,6 +46,7 @@ LAYERS = {
     "_profiles": 3,
     "_programs": 3,
     "_memory": 4,
+    "_threads": 0,
     "_prediction": 4,
     "_constraints": 4,
     "_derivatives": 3,
@@ -58,7 +59,9 @@ LAYERS = {
     "io._source": 2,
     "io._destination": 3,
     "io._text": 3,
-    "io._hdf5": 4,
+    "io._hdf5": 3,
+    "io._direct": 0,
+    "io._hdf5_writer": 4,
     "io._gct": 4,
     "io._npz": 5,
     "io._delimited": 4,
@@ -145,6 +148,7 @@ def test_jax_stays_in_its_modules(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_the_core_imports_core_dependencies_only(module):
     core = {"jax", "flax", "optax", "numpy", "scipy", "sklearn", "dgex"}
+    core.add("threadpoolctl")  # scikit-learn's own
     extras = {  # of those who have them
         "_frames": {"pandas"},
         "_table": {"pandas"},

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from dgex import DGEXRegressor, KNNGeneRegressor, _plan, _progress
 from dgex._progress import duration
 from dgex.inference import predict_to_file
-from dgex.io import open_expression, write_expression
+from dgex.io import _hdf5_writer, open_expression, write_expression
 
 LANDMARKS = [f"ENSG{number:011d}" for number in range(12)]
 TARGETS = [f"ENSG{number:011d}" for number in range(100, 130)]
@@ -291,7 +291,10 @@ class Stopping(BaseEstimator):
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("ending", [".gctx", ".h5ad"])
 @pytest.mark.parametrize("call", [0, 1, 4, 8])
-def test_what_was_interrupted_is_resumed_to_the_last_byte(models, source, ending, call, tmp_path):
+@pytest.mark.parametrize("chunk", [(256, 1024), (32, 32)])
+def test_what_was_interrupted_is_resumed_to_the_last_byte(models, source, ending, call, chunk, tmp_path, monkeypatch):
+    monkeypatch.setattr(_hdf5_writer, "CHUNK", chunk)
+    monkeypatch.setattr(_hdf5_writer, "LARGE", 8 * chunk[0])  # of the second, 300 profiles are written directly
     model = models["network"]
     for folder in ("whole", "resumed"):
         (tmp_path / folder).mkdir()

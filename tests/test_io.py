@@ -28,6 +28,7 @@ from dgex.io import (
     _delimited,
     _gct,
     _hdf5,
+    _hdf5_writer,
     _text,
     create_expression,
     open_expression,
@@ -87,7 +88,7 @@ def test_what_is_written_is_read_back(expression, ending, compression, tmp_path)
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_selections_come_in_the_order_asked_for(expression, ending, tmp_path, monkeypatch):
-    monkeypatch.setattr(_hdf5, "CHUNK", (16, 8))
+    monkeypatch.setattr(_hdf5_writer, "CHUNK", (16, 8))
     monkeypatch.setattr(_hdf5, "ROW_GAP", 2)
     monkeypatch.setattr(_text, "BATCH_BYTES", 500)
     X, described = expression
@@ -384,7 +385,7 @@ def test_npz_with_names_and_metadata(tmp_path):
 def test_of_gctx_only_what_is_asked_for_is_read(tmp_path, monkeypatch):
     X = np.random.default_rng(0).normal(size=(2000, 300)).astype(np.float32)
     names = {"profile_ids": [f"p{n}" for n in range(2000)], "gene_ids": [f"g{n}" for n in range(300)]}
-    monkeypatch.setattr(_hdf5, "CHUNK", (100, 50))
+    monkeypatch.setattr(_hdf5_writer, "CHUNK", (100, 50))
     write_expression(tmp_path / "x.gctx", X, **names)
     read = []
     original = h5py.Dataset.__getitem__
@@ -562,6 +563,95 @@ def test_a_full_disk_leaves_the_old_file(expression, ending, tmp_path, monkeypat
         write_expression(path, X, **described)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Files of 64 profiles are large already."""
+    monkeypatch.setattr(_hdf5_writer, "CHUNK", (32, 32))
+    monkeypatch.setattr(_hdf5_writer, "LARGE", 64)
+
+
+def direct(writer):
+    """The writer's way past the system's cache; not every disk has one."""
+    if writer._direct is None:
+        pytest.skip("the disk does not allow direct writing")
+    return writer._direct
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("ending", [".gctx", ".h5ad"])
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("sizes", [[70], [1, 31, 32, 6], [40, 30], [33, 37], [10] * 7])
+def test_large_files_are_written_directly(expression, ending, resume, sizes, tmp_path, monkeypatch):
+    X, described = expression
+    starts = np.cumsum([0, *sizes])
+    for name, supported in (("direct", True), ("through the cache", False)):
+        with monkeypatch.context() as patch:
+            if not supported:
+                patch.setattr(_hdf5_writer, "direct_writer", lambda path, matrix: None)
+            with create_expression(tmp_path / f"{name}{ending}", **described, resume=resume) as writer:
+                assert not supported or direct(writer)
+                for start, size in zip(starts, sizes, strict=False):
+                    writer.write(X[start : start + size])
+                if resume:  # a note was taken, so all of it is in the file
+                    np.testing.assert_array_equal(writer.read_back(slice(70), slice(41)), X)
+    one, other = (tmp_path / f"{name}{ending}" for name in ("direct", "through the cache"))
+    assert one.stat().st_size == other.stat().st_size
+    for path in (one, other):
+        with open_expression(path) as file:
+            np.testing.assert_array_equal(file.read(), X)
+            assert list(file.profile_ids) == described["profile_ids"]
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_part_is_gone_on_with_in_the_middle_of_a_chunk(expression, tmp_path):
+    X, described = expression
+    path = tmp_path / "expression.gctx"
+    for stop in (5, 45, 70):
+        try:
+            with create_expression(path, **described, resume=True) as writer:
+                direct(writer)
+                writer.write(X[writer.n_written : stop])
+        except ValueError as error:
+            assert f"Got {stop} profiles" in str(error)  # noqa: PT017 as not all of them raise
+    np.testing.assert_array_equal(open_expression(path).read(), X)
+
+
+@pytest.mark.usefixtures("large")
+def test_a_full_disk_leaves_the_old_large_file(expression, tmp_path, monkeypatch):
+    X, described = expression
+    path = tmp_path / "expression.gctx"
+    path.write_text("old")
+
+    def full(descriptor, data, place):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write():
+        with create_expression(path, **described) as writer:
+            direct(writer)
+            monkeypatch.setattr(os, "pwrite", full)
+            writer.write(X)
+
+    with pytest.raises(OSError, match="could not be written, and nothing under that name has changed"):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.usefixtures("large")
+def test_disks_without_direct_writing_are_written_through_the_cache(expression, tmp_path, monkeypatch):
+    X, described = expression
+    path = tmp_path / "expression.gctx"
+
+    def refuse(descriptor, buffers, place):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "preadv", refuse)
+    with create_expression(path, **described) as writer:
+        assert writer._direct is None
+        writer.write(X)
+    np.testing.assert_array_equal(open_expression(path).read(), X)
 
 
 FULL = """

@@ -86,7 +86,8 @@ class InferencePlan:
     @property
     def chunk_size(self) -> int:
         """Profiles at a time."""
-        return max(1, CHUNK_BYTES // (4 * len(self.gene_ids)))
+        n_profiles = max(1, CHUNK_BYTES // (4 * len(self.gene_ids)))
+        return n_profiles // 512 * 512 or n_profiles
 
     def chunks(self, start: int, stop: int | None = None) -> Iterator[slice]:
         """The profiles from a position on, to the end or another position, some at a time."""

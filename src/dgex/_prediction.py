@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 import jax
 import numpy as np
@@ -12,16 +14,16 @@ from dgex._network import NetworkConfig, Parameters, initial_parameters, stacked
 from dgex._partition import TargetSets
 from dgex._programs import BLOCK_ROWS, HOST_BLOCK_ROWS, Scaling, hidden_program, place_scaling, predict_program
 from dgex._sharding import Layout, resized
+from dgex._threads import threads_of_products
 
-# Blocks computed ahead of the one that is copied to the host.
+# Blocks computed ahead of the one that is finished.
 BLOCKS_IN_FLIGHT = 2
 
 # Rows that are scaled at a time, so that they stay in the processor's cache.
 SCALED_ROWS = 8
 
-# Starts the computation of a block on the devices; makes predictions of the result and writes them into an array.
-Begin = Callable[[jax.Array], jax.Array]
-Finish = Callable[[np.ndarray, np.ndarray], None]
+# Most targets that a thread of the host computes at a time, with the same block for all.
+TILE_TARGETS = 2560
 
 
 def predict(
@@ -37,24 +39,8 @@ def predict(
 
     Takes memory for a few blocks. A profile's prediction is the same to the last bit whichever profiles come with it.
     """
-    on_host = multiplied_on_host(config, layout)
-    divide, n_rows = (finished_on_host, HOST_BLOCK_ROWS) if on_host else (finished_on_devices, BLOCK_ROWS)
-    begin, finish = divide(config, layout, stacked(parameters, sets), sets, scaling)
-    begun: deque[tuple[int, jax.Array]] = deque()
-
-    def finish_first() -> None:
-        start, block = begun.popleft()
-        finish(np.asarray(block), result[start : start + n_rows])
-
-    for start in range(0, len(X), n_rows):
-        x = np.zeros((n_rows, config.n_inputs), dtype=np.float32)
-        rows = X[start : start + n_rows]
-        x[: len(rows)] = rows
-        begun.append((start, begin(layout.put(x, layout.replicated))))
-        if len(begun) > BLOCKS_IN_FLIGHT:
-            finish_first()
-    while begun:
-        finish_first()
+    finish = predict_on_host if multiplied_on_host(config, layout) else predict_on_devices
+    finish(config, layout, stacked(parameters, sets), sets, scaling, X, result)
 
 
 def multiplied_on_host(config: NetworkConfig, layout: Layout) -> bool:
@@ -62,25 +48,39 @@ def multiplied_on_host(config: NetworkConfig, layout: Layout) -> bool:
     return layout.platform == "cpu" and config.compute_dtype == "float32"
 
 
-def finished_on_devices(
-    config: NetworkConfig, layout: Layout, stack: Parameters, sets: TargetSets, scaling: Scaling
-) -> tuple[Begin, Finish]:
+def predict_on_devices(
+    config: NetworkConfig,
+    layout: Layout,
+    stack: Parameters,
+    sets: TargetSets,
+    scaling: Scaling,
+    X: np.ndarray,
+    result: np.ndarray,
+) -> None:
     """The devices do all; the host copies their results."""
     program = predict_program(config, layout)
     padded = config.padded_to(layout.n_shards)
     stack = placed(resized(stack, jax.eval_shape(lambda: initial_parameters(padded, jax.random.key(0)))), layout)
     scaling = place_scaling(scaling, sets, layout)
 
-    def finish(predictions: np.ndarray, result: np.ndarray) -> None:
+    def begin(x: np.ndarray) -> jax.Array:
+        return program(stack, scaling, layout.put(x, layout.replicated))
+
+    for rows, predictions in computed(X, BLOCK_ROWS, begin):
         for network, size in enumerate(sets.sizes):
-            result[:, sets.columns(network, 0, size)] = predictions[network, : len(result), :size]
+            block = result[rows]
+            block[:, sets.columns(network, 0, size)] = predictions[network, : len(block), :size]
 
-    return lambda x: program(stack, scaling, x), finish
 
-
-def finished_on_host(
-    config: NetworkConfig, layout: Layout, stack: Parameters, sets: TargetSets, scaling: Scaling
-) -> tuple[Begin, Finish]:
+def predict_on_host(
+    config: NetworkConfig,
+    layout: Layout,
+    stack: Parameters,
+    sets: TargetSets,
+    scaling: Scaling,
+    X: np.ndarray,
+    result: np.ndarray,
+) -> None:
     """The devices are the host's own processor, and NumPy multiplies with the output weights: most of the work.
 
     Its product takes two thirds of the time of XLA's on processors with wide vectors, and writes into the same memory
@@ -92,25 +92,63 @@ def finished_on_host(
     placed_hidden = placed(resized(tuple(hidden), tuple(structure)), layout)
     program = hidden_program(config, layout)
     x_mean, x_scale, y_mean, y_scale = (np.asarray(values, dtype=np.float32) for values in scaling)
-    x_statistics = [layout.put(values, layout.replicated) for values in (x_mean, x_scale)]
+    statistics = [layout.put(values, layout.replicated) for values in (x_mean, x_scale)]
     y_mean, y_scale = sets.split(y_mean), sets.split(y_scale)
-    product = np.empty((HOST_BLOCK_ROWS, sets.largest), dtype=np.float32)
+    of_thread = threading.local()
 
-    def finish(activations: np.ndarray, result: np.ndarray) -> None:
-        for network, size in enumerate(sets.sizes):
-            kernel, bias = output.kernel[network, :, :size], output.bias[network, :size]
-            scale = y_scale[network, :size]
-            offset = bias * scale + y_mean[network, :size]
-            columns = sets.columns(network, 0, size)
-            np.matmul(activations[network, :, : len(kernel)], kernel, out=product[:, :size])
-            for start in range(0, len(result), SCALED_ROWS):
-                rows = slice(start, min(start + SCALED_ROWS, len(result)))
-                scaled = product[rows, :size]
-                scaled *= scale
-                scaled += offset
-                result[rows, columns] = scaled
+    def begin(x: np.ndarray) -> jax.Array:
+        return program(placed_hidden, *statistics, layout.put(x, layout.replicated))
 
-    return lambda x: program(placed_hidden, *x_statistics, x), finish
+    def finish(activations: np.ndarray, network: int, tile: slice, block: np.ndarray) -> None:
+        if not hasattr(of_thread, "room"):
+            of_thread.room = np.empty(HOST_BLOCK_ROWS * TILE_TARGETS, dtype=np.float32)
+        kernel, scale = output.kernel[network, :, tile], y_scale[network, tile]
+        offset = output.bias[network, tile] * scale + y_mean[network, tile]
+        product = of_thread.room[: len(activations) * len(scale)].reshape(len(activations), len(scale))
+        np.matmul(activations[:, : len(kernel)], kernel, out=product)
+        columns = sets.columns(network, tile.start, tile.stop)
+        for start in range(0, len(block), SCALED_ROWS):
+            rows = slice(start, min(start + SCALED_ROWS, len(block)))
+            scaled = product[rows]
+            scaled *= scale
+            scaled += offset
+            block[rows, columns] = scaled
+
+    tiles = [(network, tile) for network, size in enumerate(sets.sizes) for tile in equal_parts(size, TILE_TARGETS)]
+    begun: deque[Future[None]] = deque()
+    with threads_of_products() as threads:
+        for rows, activations in computed(X, HOST_BLOCK_ROWS, begin):
+            begun += [
+                threads.submit(finish, activations[network], network, tile, result[rows]) for network, tile in tiles
+            ]
+            while len(begun) > BLOCKS_IN_FLIGHT * len(tiles):
+                begun.popleft().result()
+        for task in begun:
+            task.result()
+
+
+def computed(
+    X: np.ndarray, n_rows: int, begin: Callable[[np.ndarray], jax.Array]
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """What the devices make of each block of profiles, while they are at the next ones already."""
+    begun: deque[tuple[slice, jax.Array]] = deque()
+    for start in range(0, len(X), n_rows):
+        x = np.zeros((n_rows, X.shape[1]), dtype=np.float32)
+        rows = slice(start, min(start + n_rows, len(X)))
+        x[: rows.stop - start] = X[rows]
+        begun.append((rows, begin(x)))
+        if len(begun) > BLOCKS_IN_FLIGHT:
+            rows, block = begun.popleft()
+            yield rows, np.asarray(block)
+    for rows, block in begun:
+        yield rows, np.asarray(block)
+
+
+def equal_parts(size: int, most: int) -> Iterator[slice]:
+    """Parts of nearly equal size, none larger than `most`."""
+    step = -(-size // -(-size // most))
+    for start in range(0, size, step):
+        yield slice(start, min(start + step, size))
 
 
 def placed(tree: Parameters, layout: Layout) -> Parameters:

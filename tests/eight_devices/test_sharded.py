@@ -312,9 +312,11 @@ def test_attributions_are_the_same_on_all_devices(method):
 
 @pytest.mark.parametrize("n_partitions", [1, 2])
 def test_devices_and_host_finish_predictions_alike(n_partitions, monkeypatch):
+    monkeypatch.setattr(_prediction, "TILE_TARGETS", 7)
     model = fitted(8, n_partitions=n_partitions)
     X, _ = problem(n_profiles=700)
     by_host = model.predict(X)
+    np.testing.assert_array_equal(model.predict(X[::-1])[::-1], by_host)
     monkeypatch.setattr(_prediction, "multiplied_on_host", lambda config, layout: False)
     by_devices = model.predict(X)
     np.testing.assert_allclose(by_host, by_devices, rtol=1e-5, atol=1e-5)

@@ -13,7 +13,6 @@ import numpy as np
 from dgex.io._gct import NULL
 from dgex.io._hdf5 import (
     SIGNS_OF_DAMAGE,
-    HDF5Writer,
     floating,
     hdf5,
     matrix_of,
@@ -21,6 +20,7 @@ from dgex.io._hdf5 import (
     selected,
     text_column,
 )
+from dgex.io._hdf5_writer import HDF5Writer
 from dgex.io._source import Columns, ExpressionFile, ExpressionFileError, damage_explained
 from dgex.io._text import typed
 

@@ -12,7 +12,6 @@ from scipy.sparse import csr_matrix
 from dgex.io._hdf5 import (
     ROW_GAP,
     SIGNS_OF_DAMAGE,
-    HDF5Writer,
     floating,
     hdf5,
     matrix_of,
@@ -20,6 +19,7 @@ from dgex.io._hdf5 import (
     runs,
     selected,
 )
+from dgex.io._hdf5_writer import HDF5Writer
 from dgex.io._source import ExpressionFile, ExpressionFileError, damage_explained
 
 

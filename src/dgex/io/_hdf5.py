@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
-from io import FileIO
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from dgex._files import synchronize
-from dgex.io._destination import ExpressionWriter
 from dgex.io._source import LARGEST_EXPANSION, ExpressionFileError
 
 # What h5py raises, among other things, when a file contradicts itself.
@@ -28,9 +23,6 @@ ROW_GAP = 16
 
 # The same for columns of a matrix that is not chunked; those of one chunk are read together.
 COLUMN_GAP = 1024
-
-# Most profiles and genes of a chunk that is written.
-CHUNK = 256, 1024
 
 # Bytes of a matrix that is not chunked, read at a time.
 BAND_BYTES = 2**26
@@ -128,125 +120,3 @@ def decoded(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
-
-
-class GuardedFile(FileIO):
-    """A file for HDF5 to write into, which does not hear of errors: it would end the process when it closes the file.
-
-    The first error is kept, and :meth:`check` raises it.
-    """
-
-    error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Write all bytes, or keep the error."""
-        left = memoryview(data).cast("B")
-        n_bytes = len(left)
-        with self._errors_kept():
-            while len(left):
-                left = left[super().write(left) :]
-        return n_bytes
-
-    def truncate(self, size: int | None = None) -> int:
-        """Set the size, or keep the error."""
-        with self._errors_kept():
-            super().truncate(size)
-        return self.tell() if size is None else size
-
-    def check(self) -> None:
-        """Raise what went wrong."""
-        if self.error is not None:
-            raise self.error
-
-    @contextmanager
-    def _errors_kept(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self.error = self.error or error
-
-
-class HDF5Writer(ExpressionWriter):
-    """Writes profiles into a matrix of HDF5; can resume, since the matrix has its place in the file from the start.
-
-    Writing expression then changes nothing else in the file: a part is whole whenever its writer was killed, and a note
-    beside it says how many profiles are on the disk.
-    """
-
-    can_resume = True
-    matrix_name: str
-    id_names: tuple[str, str]  # of profiles and genes
-
-    def _open(self) -> None:
-        h5py = hdf5(self.path)
-        self._note = self.part.with_suffix(".progress")
-        if self.resume and self.part.exists() and self._note.exists():
-            self._raw = GuardedFile(self.part, "r+")
-            self._file = h5py.File(self._raw, "r+")
-            self._require_same_ids()
-            self._matrix = self._file[self.matrix_name]
-            self.n_written = int(self._note.read_text())
-            return
-        self._note.unlink(missing_ok=True)  # of a part that is begun anew
-        self._raw = GuardedFile(self.part, "w+")
-        self._file = h5py.File(self._raw, "w")
-        shape = len(self.profile_ids), len(self.gene_ids)
-        self._matrix = new_matrix(h5py, self._file, self.matrix_name, shape, self.compression)
-        self._describe(self._file)
-        self._raw.check()
-        if self.resume:
-            self._take_note(0)
-
-    @abstractmethod
-    def _describe(self, file: Any) -> None:
-        """Write ids and metadata into a file that has the matrix."""
-
-    def _write(self, X: np.ndarray) -> None:
-        stop = self.n_written + len(X)
-        self._matrix[self.n_written : stop] = X
-        self._raw.check()
-        if self.resume:
-            self._take_note(stop)
-
-    def _take_note(self, n_written: int) -> None:
-        self._file.flush()
-        self._raw.check()
-        synchronize(self.part)
-        new = self._note.with_suffix(".new")
-        new.write_text(str(n_written))
-        new.replace(self._note)
-
-    def read_back(self, profiles: slice, genes: slice) -> np.ndarray:
-        """Some of what has been written."""
-        X: np.ndarray = self._matrix[profiles, genes]
-        return X
-
-    def _require_same_ids(self) -> None:
-        for name, ids, what in zip(
-            self.id_names, (self.profile_ids, self.gene_ids), ("profiles", "genes"), strict=True
-        ):
-            if not np.array_equal(text_column(self.part, self._file[name]), ids):
-                raise ValueError(
-                    f"{self.part} cannot be resumed: it was begun with other {what}. Delete it to begin anew."
-                )
-
-    def _close(self) -> None:
-        self._file.close()
-        self._raw.close()
-        self._raw.check()
-        if self.n_written == len(self.profile_ids):
-            self._note.unlink(missing_ok=True)
-
-
-def new_matrix(h5py: ModuleType, file: Any, name: str, shape: tuple[int, int], compression: int) -> Any:
-    """A float32 dataset of profiles x genes, in chunks of a megabyte that serve readers of profiles and of genes."""
-    counts = [-(-size // most) for size, most in zip(shape, CHUNK, strict=True)]
-    chunks = tuple(-(-size // count) for size, count in zip(shape, counts, strict=True))  # nearly no room is wasted
-    if compression:
-        return file.create_dataset(
-            name, shape, np.float32, chunks=chunks, compression="gzip", compression_opts=compression, shuffle=True
-        )
-    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    return file.create_dataset(name, shape, np.float32, chunks=chunks, dcpl=early)

@@ -1,0 +1,45 @@
+"""Threads of this library's own for products of NumPy: BLAS has its own back when all are done."""
+
+import numpy as np
+import pytest
+
+from dgex._threads import blas, threads_of_products
+
+
+def n_threads():
+    return [library["num_threads"] for library in blas().info()]
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """BLAS with two threads, whatever the machine has."""
+    if not n_threads():
+        pytest.skip("NumPy has a BLAS without a number of threads")
+    with blas().limit(limits=2):
+        yield
+
+
+def test_products_take_one_thread_each_and_then_as_many_as_before():
+    assert set(n_threads()) == {2}
+    with threads_of_products() as threads:
+        assert set(n_threads()) == set(threads.submit(n_threads).result()) == {1}
+        assert threads._max_workers == 2
+        assert threads.submit(np.matmul, np.eye(3), np.ones(3)).result().tolist() == [1, 1, 1]
+    assert set(n_threads()) == {2}
+
+
+def test_errors_give_them_back():
+    with pytest.raises(KeyError, match="trouble"), threads_of_products():
+        raise KeyError("trouble")
+    assert set(n_threads()) == {2}
+    with threads_of_products() as threads:
+        assert threads._max_workers == 2
+
+
+def test_while_someone_has_them_others_get_one():
+    with threads_of_products():
+        with threads_of_products() as threads:
+            assert threads._max_workers == 1
+            assert threads.submit(np.matmul, np.eye(3), np.ones(3)).result().tolist() == [1, 1, 1]
+        assert set(n_threads()) == {1}
+    assert set(n_threads()) == {2}
