@@ -10,6 +10,7 @@ import sys
 import types
 import warnings
 import zipfile
+from pathlib import Path
 
 import anndata
 import h5py
@@ -380,6 +381,23 @@ def test_npz_with_names_and_metadata(tmp_path):
         assert file.dtype == np.float64
         assert set(file.profile_metadata) == {"age"}
         assert set(file.gene_metadata) == {"gc"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts bytes as Linux does")
+@pytest.mark.parametrize("ending", [".gctx", ".h5ad"])
+def test_chunks_are_not_read_whole_for_a_part_of_them(ending, tmp_path):
+    X = np.random.default_rng(0).normal(size=(1000, 2000)).astype(np.float32)
+    path = tmp_path / f"x{ending}"
+    write_expression(path, X, profile_ids=[f"p{n}" for n in range(1000)], gene_ids=[f"g{n}" for n in range(2000)])
+
+    def n_bytes():
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    with open_expression(path) as file:
+        file.read([0], [0])
+        before = n_bytes()
+        np.testing.assert_array_equal(file.read([10, 500, 990]), X[[10, 500, 990]])
+        assert n_bytes() - before < 10 * X[:3].nbytes < X.nbytes / 10
 
 
 def test_of_gctx_only_what_is_asked_for_is_read(tmp_path, monkeypatch):

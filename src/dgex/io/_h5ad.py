@@ -42,9 +42,9 @@ class H5ADFile(ExpressionFile):
             try:
                 name = matrix_name(path, self._file, layer)
                 obs, var = read_elem(self._file["obs"]), read_elem(self._file["var"])
-                self._matrix: Any = self._file[name]
-                if isinstance(self._matrix, h5py.Group):
-                    self._matrix = SparseMatrix(self._matrix)
+                self._matrix: Any
+                if self._file.get(name, getclass=True) is h5py.Group:
+                    self._matrix = SparseMatrix(self._file[name])
                 else:
                     self._matrix = matrix_of(path, self._file, name)
                 if tuple(self._matrix.shape) != (len(obs), len(var)) or 0 in self._matrix.shape:

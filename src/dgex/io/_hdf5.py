@@ -48,10 +48,13 @@ def matrix_of(path: Path, file: Any, name: str) -> Any:
     require_written(path, matrix)
     if matrix.chunks is None:
         return matrix
-    # Chunks that have to be decompressed are kept while a selection is read; of others only parts are read.
+    # Chunks that have to be decompressed are kept while a selection is read; of others only parts are read. HDF5 takes
+    # that from whoever opens the dataset first.
+    cache_bytes = CACHE_BYTES if matrix.id.get_create_plist().get_nfilters() else 0
+    matrix.id.close()
     h5py = hdf5(path)
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    access.set_chunk_cache(12_421, CACHE_BYTES if matrix.id.get_create_plist().get_nfilters() else 0, 1.0)
+    access.set_chunk_cache(12_421, cache_bytes, 1.0)
     return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
 
 
