@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,10 @@ import pytest
 
 # Tests never need an accelerator, and must not differ where there is one.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# Shells let what runs in the background ignore interrupts, which tests send themselves.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -7,16 +7,22 @@ from numbers import Integral, Real
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from dgex._network import ACTIVATIONS
+from dgex._optimizer import SCHEDULES
 from dgex._programs import LOSSES
 
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions(set(ACTIVATIONS))],
+    "linear_path": ["boolean"],
+    "start": [StrOptions({"random", "closed_form"})],
+    "start_profile_noise": ["boolean"],
+    "start_target_penalties": ["boolean"],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "loss": [StrOptions(set(LOSSES))],
     "solver": [StrOptions({"sgd", "adamw"})],
     "learning_rate_init": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
     "learning_rate_decay": [Interval(Real, 0, 1, closed="right")],
+    "learning_rate_schedule": [StrOptions(set(SCHEDULES))],
     "learning_rate_min": [Interval(Real, 0, None, closed="left")],
     "momentum": [Interval(Real, 0, 1, closed="left")],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -24,7 +30,7 @@ CONSTRAINTS = {
     "beta_2": [Interval(Real, 0, 1, closed="left")],
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "max_iter": [Interval(Integral, 0, None, closed="left")],
     "standardize": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="left")],
     "monitor_size": [Interval(Integral, 1, None, closed="left")],

@@ -58,8 +58,8 @@ def derivative_sums(
         The network's activation function.
     hidden : tuple of Layer
         Its hidden layers.
-    output_kernel : ndarray of shape (n_units, n_targets)
-        Weights of the targets.
+    output_kernel : ndarray of shape (n_units, n_targets) or (n_landmarks + n_units, n_targets)
+        Weights of the targets; those of a linear path come first.
     Z : ndarray of shape (n_profiles, n_landmarks)
         Standardized profiles.
     devices : sequence of Device
@@ -116,11 +116,16 @@ def _sums(
     path: tuple[jax.Array, jax.Array, jax.Array] | None,
 ) -> Sums:
     """Sums over the profiles of each device, shape (n_devices, n_landmarks, n_targets)."""
+    n_direct = len(output_kernel) - len(hidden[-1].bias)  # landmarks that a linear path leads from
 
     def add_profile(sums: Sums, profile: tuple[jax.Array, jax.Array]) -> tuple[Sums, None]:
         z, weight = profile
         by_unit = _hidden_derivatives(activation, hidden, z) if path is None else _along(activation, hidden, z, path)
-        derivatives = weight * (by_unit @ output_kernel)
+        derivatives = by_unit @ output_kernel[n_direct:]
+        if n_direct:
+            direct = output_kernel[:n_direct]
+            derivatives += direct if path is None else (z - path[0])[:, None] * direct
+        derivatives *= weight
         return (sums[0] + derivatives, sums[1] + jnp.abs(derivatives)), None
 
     def of_device(z: jax.Array, present: jax.Array) -> Sums:

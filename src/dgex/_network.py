@@ -25,6 +25,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "gelu": jax.nn.gelu,
     "silu": jax.nn.silu,
+    "abs": jnp.abs,
     "identity": lambda h: h,
 }
 
@@ -52,12 +53,13 @@ class NetworkConfig:
     activation: str = "tanh"
     compute_dtype: str = "float32"
     n_networks: int = 1
+    linear_path: bool = False  # whether the output layer sees the inputs, too, before the last hidden units
 
     @property
     def layer_shapes(self) -> tuple[tuple[int, int], ...]:
         """(fan_in, fan_out) of every layer, from the first hidden layer to the output."""
-        sizes = (self.n_inputs, *self.hidden_layer_sizes, self.n_outputs)
-        return tuple(pairwise(sizes))
+        *hidden, (n_units, n_outputs) = pairwise((self.n_inputs, *self.hidden_layer_sizes, self.n_outputs))
+        return (*hidden, (n_units + self.linear_path * self.n_inputs, n_outputs))
 
     @property
     def n_parameters(self) -> int:
@@ -173,6 +175,7 @@ class MLP(nnx.Module):
         hidden_init = nnx.initializers.glorot_uniform()
         inits = [hidden_init] * len(hidden_shapes) + [symmetric_uniform(OUTPUT_INIT_BOUND)]
         self.activation = config.activation
+        self.linear_path = config.linear_path
         self.layers = nnx.List(
             nnx.Linear(
                 fan_in,
@@ -215,9 +218,16 @@ class MLP(nnx.Module):
                 x = dropout(x, dropout_rate, jax.random.fold_in(key, depth))
         return x
 
+    def before_output(
+        self, x: jax.Array, dropout_rate: jax.Array | None = None, key: jax.Array | None = None
+    ) -> jax.Array:
+        """What the output layer sees: the last hidden layer, and before it the inputs if there is a linear path."""
+        hidden = self.last_hidden(x, dropout_rate, key)
+        return jnp.concatenate([x, hidden], axis=1) if self.linear_path else hidden
+
     def __call__(self, x: jax.Array, dropout_rate: jax.Array | None = None, key: jax.Array | None = None) -> jax.Array:
         """Predicted targets, shape (n_profiles, n_outputs)."""
-        return add_bias(self.layers[-1](self.last_hidden(x, dropout_rate, key)), self.biases[-1].get_value())
+        return add_bias(self.layers[-1](self.before_output(x, dropout_rate, key)), self.biases[-1].get_value())
 
 
 def initial_parameters(config: NetworkConfig, key: jax.Array, present: jax.Array | None = None) -> Parameters:

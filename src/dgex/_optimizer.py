@@ -30,7 +30,7 @@ PAPER_BATCH_SIZE = 200
 LARGEST_FACTOR = 20.0
 
 # The share of the squared norm that activations without bounds let through, at least where it is large.
-SHARE_PASSED = {"identity": 1.0, "relu": 0.5, "gelu": 0.5, "silu": 0.5}
+SHARE_PASSED = {"identity": 1.0, "abs": 1.0, "relu": 0.5, "gelu": 0.5, "silu": 0.5}
 
 # A chain of linear maps grows without anything to stop it; measured on profiles with few factors and on real ones.
 LINEAR_NETWORK_RATE = 0.25
@@ -108,7 +108,8 @@ def automatic_layer_rates(
     (for activations without bounds, q_l = fan_out s_l times the share that they let through),
 
     1. the output weights see a curvature proportional to q_L, whatever the number of targets: their factor is
-       3 min(1, q_L / 500)^(-3/4), at most 60, or 3 (q_L / 500)^(-1) where q_L exceeds 500 for want of bounds;
+       3 min(1, q_L / 500)^(-3/4), at most 60, or 3 (q_L / 500)^(-1) where q_L exceeds 500 for want of bounds; a
+       linear path, by which they see the inputs as well, makes the curvature proportional to q_L + q_0;
     2. a hidden layer l sees the error of all targets through output weights that grow as 1 / q_L: its curvature is
        proportional to n_targets q_{l-1} / q_L. Its factor is the square root of how far q_L / (n_targets q_{l-1}),
        itself lowered by min(1, q_L / 500)^(1/2), lies outside the paper's range (below it, without bounds, the whole
@@ -129,6 +130,8 @@ def automatic_layer_rates(
         output_factor = min(relative_signal**-0.75, LARGEST_FACTOR)
     else:
         output_factor = 1.0 if passed is None else 1.0 / relative_signal
+    if len(layer_shapes) > 1 and layer_shapes[-1][0] > layer_shapes[-2][1]:  # a linear path
+        output_factor *= signal[-1] / (signal[-1] + signal[0])
     low, high = PAPER_LEVERAGE
 
     factors = []
@@ -154,6 +157,10 @@ def batch_factor(batch_size: int) -> float:
     return min(1.0, (1 + NOISE / PAPER_BATCH_SIZE) / (1 + NOISE / batch_size))
 
 
+# How the learning rate falls: when the training error rises, or along half a cosine.
+SCHEDULES = ("adaptive", "cosine")
+
+
 @dataclass(frozen=True)
 class LearningRateDecay:
     """The paper's decay: after each epoch, times `factor` when the training error rose; never below `minimum`."""
@@ -173,3 +180,19 @@ class LearningRateDecay:
     def since(self, error: float) -> LearningRateDecay:
         """The record with another error to compare the next with."""
         return replace(self, previous_error=error)
+
+
+@dataclass(frozen=True)
+class CosineDecay(LearningRateDecay):
+    """Half a cosine from the first learning rate down to `minimum`, where it stays."""
+
+    initial: float = 0.0
+    n_epochs: int = 1
+    epoch: int = 0
+
+    def update(self, error: float) -> CosineDecay:
+        """The record after an epoch."""
+        epoch = min(self.epoch + 1, self.n_epochs)
+        share = (1 + math.cos(math.pi * epoch / self.n_epochs)) / 2
+        learning_rate = self.minimum + (self.initial - self.minimum) * share
+        return replace(self, learning_rate=learning_rate, previous_error=error, epoch=epoch)

@@ -219,17 +219,17 @@ def predict_program(config: NetworkConfig, layout: Layout) -> Callable[[Paramete
 
 @lru_cache(maxsize=128)
 def hidden_program(config: NetworkConfig, layout: Layout) -> Callable[..., jax.Array]:
-    """Activations of the last hidden layer of a block of profiles, network by network."""
+    """What the output layer sees of a block of profiles, network by network."""
     padded = config.padded_to(layout.n_shards)
     nothing = Layer(None, None)
 
-    def last_hidden(hidden: Parameters, x: jax.Array) -> jax.Array:
-        return MLP.of(padded, (*hidden, nothing)).last_hidden(x)
+    def before_output(hidden: Parameters, x: jax.Array) -> jax.Array:
+        return MLP.of(padded, (*hidden, nothing)).before_output(x)
 
     def activations(hidden: Parameters, x_mean: jax.Array, x_scale: jax.Array, x: jax.Array) -> jax.Array:
-        return for_every_network(config, last_hidden)(hidden, x=(x - x_mean) / x_scale)
+        return for_every_network(config, before_output)(hidden, x=(x - x_mean) / x_scale)
 
-    return jax.jit(activations, out_shardings=layout.divided(3))
+    return jax.jit(activations, out_shardings=layout.replicated)
 
 
 def predictions(config: NetworkConfig, parameters: Parameters, x: jax.Array) -> jax.Array:

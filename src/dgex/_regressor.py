@@ -38,8 +38,18 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     ----------
     hidden_layer_sizes : int or sequence of int, default=(3000,)
         Units of each hidden layer. The paper uses 1 to 3 layers of 3000, 6000 or 9000 units.
-    activation : {"tanh", "relu", "gelu", "silu", "identity"}, default="tanh"
-        Activation of the hidden units. The output is linear.
+    activation : {"tanh", "relu", "gelu", "silu", "identity", "abs"}, default="tanh"
+        Activation of the hidden units. The output is linear. A unit of "abs" is a pair of opposite "relu" units.
+    linear_path : bool, default=False
+        Whether the output layer sees the landmarks themselves, too, beside the last hidden units.
+    start : {"random", "closed_form"}, default="random"
+        Weights before the first epoch. "random" are the paper's. With "closed_form", hidden units have random
+        orthogonal directions and the output layer is their ridge regression, its penalty and the share of a linear path
+        chosen on the (first) validation set. If no epoch is better, that is kept; `max_iter=0` trains none.
+    start_profile_noise : bool, default=True
+        Whether profiles that others tell badly (leave-one-out) count less in the closed form; up to 6,000 profiles.
+    start_target_penalties : bool, default=True
+        Whether each target has a penalty of its own there, by leave-one-out errors; up to 6,000 profiles.
     dropout : float, default=0.1
         Probability with which the output of a hidden unit is dropped in a training step, in [0, 1); never that of a
         landmark. The paper compares 0, 0.1 and 0.25. Changing it compiles nothing, except between zero and non-zero.
@@ -54,8 +64,11 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         3 for the weights above the first hidden layer at the paper's sizes; at other sizes each layer's factor follows
         the rule under Notes. A number is taken as it is, with the factor 3 of the paper ("sgd" only). For "adamw",
         "auto" is 1e-3.
+    learning_rate_schedule : {"adaptive", "cosine"}, default="adaptive"
+        "adaptive" lowers the learning rate when the training error has risen; "cosine" along half a cosine over
+        `max_iter` epochs, down to `learning_rate_min`.
     learning_rate_decay : float, default=0.9
-        Factor on the learning rate after an epoch at whose end the training error had risen; 1 turns decay off.
+        "adaptive": factor on the learning rate after an epoch at whose end the training error had risen; 1 is none.
     learning_rate_min : float, default=1e-5
         The learning rate is not lowered below this.
     momentum : float, default=0.5
@@ -67,7 +80,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     batch_size : int, default=200
         Profiles in a mini-batch; all of them if there are fewer.
     max_iter : int, default=200
-        Epochs of one call of `fit`.
+        Epochs of one call of `fit`; 0 only with `start="closed_form"`.
     standardize : bool, default=True
         Subtract the mean of each gene and divide by its standard deviation plus 1e-3 (the paper's, for logarithms; a
         constant gene by 1), both over the training profiles, on the way in, and the reverse on the way out. Predictions
@@ -113,7 +126,8 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     Attributes
     ----------
     coefs_ : list of ndarray
-        Weights of each layer, float32 of shape (n_units_below, n_units). With several partitions, those of the hidden
+        Weights of each layer, float32 of shape (n_units_below, n_units); those of a linear path are the first rows of
+        the output layer, of shape (n_landmarks + n_units, n_targets). With several partitions, those of the hidden
         layers have shape (n_partitions, n_units_below, n_units), while the columns of the output layer, (n_units,
         n_targets), belong to the network that `partition_` tells.
     intercepts_ : list of ndarray
@@ -132,7 +146,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     loss_curve_ : list of float
         The "loss" of every epoch.
     best_epoch_ : int or ndarray of int of shape (n_partitions,)
-        The epoch, counted from 1, whose weights predict; of each network if there are several.
+        The epoch, counted from 1, whose weights predict (0: a start in closed form); of each network if several.
     best_score_ : float or None
         Its mean absolute error on the validation set (lower is better), on standardized expression; None without
         selection.
@@ -158,6 +172,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     KNNGeneRegressor : The gene-based nearest-neighbour baseline of the paper.
     QuantileJointNormalizer : Makes the profiles of several platforms comparable.
     dgex.recipes.paper : The paper's configurations.
+    dgex.recipes.modern : A configuration that is more accurate.
 
     Notes
     -----
@@ -204,10 +219,15 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         *,
         hidden_layer_sizes: int | Sequence[int] = (3000,),
         activation: str = "tanh",
+        linear_path: bool = False,
+        start: str = "random",
+        start_profile_noise: bool = True,
+        start_target_penalties: bool = True,
         dropout: float = 0.1,
         loss: str = "squared_error",
         solver: str = "sgd",
         learning_rate_init: float | str = "auto",
+        learning_rate_schedule: str = "adaptive",
         learning_rate_decay: float = 0.9,
         learning_rate_min: float = 1e-5,
         momentum: float = 0.5,
@@ -234,10 +254,15 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.linear_path = linear_path
+        self.start = start
+        self.start_profile_noise = start_profile_noise
+        self.start_target_penalties = start_target_penalties
         self.dropout = dropout
         self.loss = loss
         self.solver = solver
         self.learning_rate_init = learning_rate_init
+        self.learning_rate_schedule = learning_rate_schedule
         self.learning_rate_decay = learning_rate_decay
         self.learning_rate_min = learning_rate_min
         self.momentum = momentum

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +13,9 @@ from sklearn.callback import CallbackContext
 from sklearn.utils import check_random_state
 
 from dgex import _validation
+from dgex._agreement import equal_facts
+from dgex._closed_form import Ingredients
+from dgex._draws import CLOSED_FORM, PARTITION, generator, hold_out, monitored
 from dgex._memory import (
     Demand,
     free_memory,
@@ -25,6 +26,7 @@ from dgex._memory import (
 )
 from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import (
+    CosineDecay,
     LearningRateDecay,
     OptimizerSettings,
     automatic_layer_rates,
@@ -36,24 +38,22 @@ from dgex._processes import (
     failing_together,
     loss_explained,
     of_the_first,
+    own_devices,
     process_numbers,
     require_a_device_of_this_process,
 )
 from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
 from dgex._sharding import Layout, devices_in_use, stored_rows
+from dgex._start import closed_form_parameters
 from dgex._statistics import gene_scaling
 from dgex._training import (
-    PARTITION,
     BestEpoch,
     EarlyStopping,
     TrainingData,
     TrainingRun,
-    checksum,
     fingerprint,
-    generator,
-    hold_out,
-    monitored,
+    start_from,
     start_run,
     to_devices,
     to_host,
@@ -61,9 +61,6 @@ from dgex._training import (
 )
 
 Arrays = tuple[np.ndarray, np.ndarray]
-
-# Characters of a parameter that processes tell each other.
-LONGEST_VALUE = 100
 
 # Parameters of the estimator that a run which goes on compares with those it was started with.
 SETTINGS = ("learning_rate_init", "standardize", "n_partitions", "partition")
@@ -161,38 +158,6 @@ def checked_data(
     return profiles, sets
 
 
-def equal_facts(model: Any, profiles: Arrays, sets: Sequence[Arrays], *, going_on: bool) -> dict[str, Any]:
-    """What has to be the same in all processes that train together."""
-    (X, y), parameters = profiles, model.get_params(deep=False)
-    landmark_names = getattr(model, "feature_names_in_", None)
-    names = [None if names is None else list(map(str, names)) for names in (landmark_names, model.target_names_)]
-    return {
-        "X of shape": X.shape,
-        "y of shape": y.shape,
-        "validation sets of shapes": [(X_val.shape, y_val.shape) for X_val, y_val in sets],
-        "expression with a checksum of": checksum(array for pair in (profiles, *sets) for array in pair),
-        "gene names with a checksum of": zlib.crc32(json.dumps(names).encode()),
-        "a model to go on with, with a checksum of": run_checksum(model) if going_on else None,
-        "callbacks of types": [type(callback).__name__ for callback in getattr(model, "_skl_callbacks", ())],
-        **{f"{name} =": shortened(parameters[name]) for name in parameters.keys() - {"random_state", "verbose"}},
-    }
-
-
-def shortened(value: Any) -> str:
-    """What a parameter is, for comparing and for messages."""
-    text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}... (checksum {zlib.crc32(text.encode())})"
-
-
-def run_checksum(model: Any) -> int:
-    """A number that tells the training runs of two estimators apart."""
-    run: TrainingRun = model._run
-    numbers = [run.seed, run.epoch, run.step, *(error for record in run.best for error in record.errors)]
-    weights = [array for layer in run.state.parameters for array in layer]
-    arrays = [numbers, model.partition_, model.landmark_scale_, model.target_scale_, *weights, *run.state.optimizer]
-    return checksum(map(np.atleast_1d, arrays))
-
-
 def session_on(
     model: Any,
     devices: tuple[Any, ...],
@@ -222,8 +187,9 @@ def session_on(
     if not resident:
         demand = demand._replace(profiles=0)
     require_room_for_weights(config, layout, demand, free)
+    require_a_start(model, n_best, going_on=going_on)
     with shortage_explained(config, layout, demand):
-        decay = LearningRateDecay(learning_rate, float(model.learning_rate_decay), float(model.learning_rate_min))
+        decay = learning_rate_decay(model, learning_rate)
         if going_on:
             run, scaling = reopened_run(model, config, layout, targets, decay), learned_scaling(model)
         else:
@@ -243,9 +209,42 @@ def session_on(
             scaling=place_scaling(scaling, targets, layout),
             fingerprint=fingerprint(*profiles, rows),
         )
+        if model.start == "closed_form" and not going_on:
+            X, y = profiles
+            parameters = closed_form_parameters(
+                config.network,
+                targets,
+                (X[rows], y[rows]),
+                validation_sets[0] if validation_sets else (X[held_out], y[held_out]),
+                scaling,
+                Ingredients(model.start_profile_noise, model.start_target_penalties),
+                generator(seed, CLOSED_FORM),
+                own_devices(devices)[0],
+            )
+            start_from(parameters, run, config, layout, data)
     rates = training_rates(model, config, targets, learning_rate)
     settings = {name: getattr(model, name) for name in SETTINGS}
     return Session(config, layout, data, rates, scaling, run, settings, demand)
+
+
+def require_a_start(model: Any, n_validation_sets: int, *, going_on: bool) -> None:
+    """Raise if there is no model before the first epoch where one is asked for."""
+    if model.start == "random":
+        if model.max_iter == 0:
+            raise ValueError("Got max_iter=0 and start='random', but random weights are no model. Train some epochs.")
+    elif not n_validation_sets and not going_on:
+        raise ValueError(
+            "Got start='closed_form' without validation data, but its penalties are chosen on some. Pass X_val and "
+            "y_val, or to `fit` a positive validation_fraction."
+        )
+
+
+def learning_rate_decay(model: Any, learning_rate: float) -> LearningRateDecay:
+    """How the learning rate falls, from the first epoch on."""
+    factor, minimum = float(model.learning_rate_decay), float(model.learning_rate_min)
+    if model.learning_rate_schedule == "adaptive":
+        return LearningRateDecay(learning_rate, factor, minimum)
+    return CosineDecay(learning_rate, factor, minimum, initial=learning_rate, n_epochs=max(1, model.max_iter))
 
 
 def reopened_run(
@@ -257,6 +256,9 @@ def reopened_run(
     unchanged = model.learning_rate_init == model._settings["learning_rate_init"]
 
     def changed(before: LearningRateDecay) -> LearningRateDecay:
+        if isinstance(decay, CosineDecay):  # goes on unless it has ended, or has begun elsewhere
+            ended = not isinstance(before, CosineDecay) or before.epoch == before.n_epochs
+            return decay if ended or not unchanged else before
         learning_rate = before.learning_rate if unchanged else decay.learning_rate
         return replace(decay, learning_rate=learning_rate, previous_error=before.previous_error)
 
@@ -290,6 +292,9 @@ def train_config(model: Any, X: np.ndarray, targets: TargetSets) -> TrainConfig:
     sizes = (sizes,) if np.ndim(sizes) == 0 else tuple(sizes)
     if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size >= 1 for size in sizes):
         raise ValueError(f"Got hidden_layer_sizes={sizes}, but expected whole numbers of at least 1, one per layer.")
+    for name, asked in (("linear_path=True", model.linear_path), ("start='closed_form'", model.start == "closed_form")):
+        if asked and not sizes:
+            raise ValueError(f"Got {name} without hidden layers, but it is about what is beside or in them. Add one.")
     network = NetworkConfig(
         X.shape[1],
         tuple(map(int, sizes)),
@@ -297,6 +302,7 @@ def train_config(model: Any, X: np.ndarray, targets: TargetSets) -> TrainConfig:
         model.activation,
         model.compute_dtype,
         n_networks=len(targets),
+        linear_path=bool(model.linear_path),
     )
     batch_size = min(int(model.batch_size), stored_rows(X))
     return TrainConfig(network, model.loss, model.solver, batch_size, dropout=model.dropout > 0)
@@ -362,6 +368,7 @@ def require_same_network(model: Any, asked: TrainConfig) -> None:
         *([("partition", model._settings["partition"], model.partition)] if model.n_partitions > 1 else []),
         ("hidden_layer_sizes", trained.network.hidden_layer_sizes, asked.network.hidden_layer_sizes),
         ("activation", trained.network.activation, asked.network.activation),
+        ("linear_path", trained.network.linear_path, asked.network.linear_path),
         ("solver", trained.solver, asked.solver),
     ):
         if before != now:

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dgex._draws import INITIALIZATION, ORDER, generator, root_key
 from dgex._network import Layer, NetworkConfig, Parameters, shown, stacked
 from dgex._optimizer import LearningRateDecay
 from dgex._partition import TargetSets
@@ -47,14 +48,8 @@ from dgex._sharding import Layout, resized
 CPU_FLOPS_PER_CALL = 1e11
 ACCELERATOR_FLOPS_PER_CALL = 2e13
 
-# The key of the initial parameters is folded from the root key with a number that no epoch reaches.
-INITIALIZATION = 2**32 - 1
-
 # Bytes read at a time.
 CHECKSUM_BYTES = 2**26
-
-# Streams of the host's random numbers.
-ORDER, HOLD_OUT, MONITOR, PARTITION = range(4)
 
 
 class TrainingDiverged(FloatingPointError):
@@ -137,6 +132,20 @@ def start_run(
     return TrainingRun(state, seed, (decay,) * len(targets))
 
 
+def start_from(
+    parameters: Parameters, run: TrainingRun, config: TrainConfig, layout: Layout, data: TrainingData
+) -> None:
+    """Give a run other parameters to start from, in the form of a stack, which are a model that can be selected."""
+    padded = state_structure(config.padded_for(layout))
+    run.state = run.state._replace(parameters=layout.place(resized(parameters, padded.parameters)))
+    errors = [
+        mean_absolute_errors(config.network, layout, run.state.parameters, profiles, data.scaling)
+        for profiles in data.validation
+    ]
+    nothing = (BestEpoch(),) * len(errors)
+    run.best = updated_best(nothing, run.state.parameters, run.epoch, data.training.targets, errors)
+
+
 def train(
     run: TrainingRun,
     config: TrainConfig,
@@ -185,7 +194,8 @@ def resume(run: TrainingRun, config: TrainConfig, layout: Layout, data: Training
         run.batches, run.step, run.epoch_loss = batches, 0, 0.0
     if run.epoch > 0 and run.step == 0:
         errors = mean_absolute_errors(config.network, layout, run.state.parameters, data.monitor, data.scaling)
-        run.decay = tuple(map(LearningRateDecay.since, run.decay, data.monitor.targets.means(errors)))
+        errors_by_network = zip(run.decay, data.monitor.targets.means(errors), strict=True)
+        run.decay = tuple(decay.since(error) for decay, error in errors_by_network)
 
 
 def train_epoch(run: TrainingRun, config: TrainConfig, layout: Layout, data: TrainingData, rates: Rates) -> list[float]:
@@ -209,7 +219,8 @@ def train_epoch(run: TrainingRun, config: TrainConfig, layout: Layout, data: Tra
         seconds = time.perf_counter() - start
         run.history.append(epoch_record(run, data, training_errors, errors, seconds))
         run.best = updated_best(run.best, run.state.parameters, run.epoch + 1, data.training.targets, errors)
-        run.decay = tuple(map(LearningRateDecay.update, run.decay, data.training.targets.means(training_errors)))
+        errors_by_network = zip(run.decay, data.training.targets.means(training_errors), strict=True)
+        run.decay = tuple(decay.update(error) for decay, error in errors_by_network)
         run.epoch, run.step, run.epoch_loss = run.epoch + 1, 0, 0.0
     return [float(by_target.mean()) for by_target in errors]
 
@@ -397,25 +408,6 @@ def deferred_keyboard_interrupt() -> Iterator[None]:
         previous(*received[0])
 
 
-def root_key(seed: int) -> jax.Array:
-    """The key that all others of a run are folded from, whatever generator JAX is configured to use."""
-    return jax.random.key(seed, impl="threefry2x32")
-
-
-def generator(seed: int, *stream: int) -> np.random.Generator:
-    """The host's random numbers for one purpose of a run."""
-    return np.random.default_rng([seed, *stream])
-
-
-def hold_out(n_profiles: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split profiles at random into those to train on and a fraction (at least one) to select on."""
-    if fraction == 0:
-        return np.arange(n_profiles), np.arange(0)
-    n_held_out = min(max(1, round(fraction * n_profiles)), n_profiles - 1)
-    order = generator(seed, HOLD_OUT).permutation(n_profiles)
-    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
-
-
 def fingerprint(X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> int:
     """A number that other training profiles are unlikely to share, from a few of them."""
     few = rows[np.linspace(0, len(rows) - 1, min(len(rows), 8)).astype(np.intp)]
@@ -431,10 +423,3 @@ def checksum(arrays: Iterable[np.ndarray]) -> int:
             block = np.ascontiguousarray(array[start : start + block_rows], dtype=np.float32)
             result = zlib.crc32(block.tobytes(), result)
     return result
-
-
-def monitored(rows: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """The fixed random profiles on which the training error is watched."""
-    if len(rows) <= size:
-        return rows
-    return np.sort(generator(seed, MONITOR).choice(rows, size, replace=False))

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from dgex._base import last_step
-from dgex._derivatives import derivative_sums, last_hidden
+from dgex._derivatives import derivative_sums
 from dgex._frames import column_names, frame_values
 from dgex._plan import predicted
 from dgex._processes import own_devices
@@ -222,7 +222,7 @@ def nodes_on_the_way(n_steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 def mean_difference(network: Network, kernel: np.ndarray, Z: np.ndarray, start: Any, devices: Any) -> np.ndarray:
     """By how much predictions for the profiles differ from those at the start, on average."""
-    activations = last_hidden(network.activation, network.hidden, np.concatenate([Z, start[None]]), devices[0])
+    activations = network.before_output(np.concatenate([Z, start[None]]), devices[0])
     difference = activations[:-1].mean(axis=0, dtype=np.float64) - activations[-1]
     return np.asarray(difference @ kernel)
 
@@ -348,7 +348,7 @@ def partial_dependence(
             moved[:, column] = value
             for network in networks:
                 mine = np.flatnonzero(np.isin(chosen, network.targets))
-                activations = last_hidden(network.activation, network.hidden, moved, own_devices(devices)[0])
+                activations = network.before_output(moved, own_devices(devices)[0])
                 curves[point, mine] = activations.mean(axis=0, dtype=np.float64) @ network.output_kernel(chosen[mine])
     curves += model.intercepts_[-1][chosen]
     curves = curves * model.target_scale_[chosen] + model.target_mean_[chosen]

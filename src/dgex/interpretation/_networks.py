@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
+from dgex._derivatives import last_hidden
 from dgex._frames import column_names
 from dgex._network import Layer
 from dgex._statistics import standardized
@@ -29,6 +30,12 @@ class Network:
     def hidden(self) -> tuple[Layer, ...]:
         """The hidden layers."""
         return tuple(map(Layer, self.kernels[:-1], self.biases[:-1]))
+
+    def before_output(self, Z: np.ndarray, device: Any) -> np.ndarray:
+        """What the output layer sees of standardized profiles, as the kernel of the output layer has it."""
+        units = last_hidden(self.activation, self.hidden, Z, device)
+        linear_path = len(self.kernels[-1]) > units.shape[1]
+        return np.concatenate([Z, units], axis=1) if linear_path else units
 
     def output_kernel(self, targets: np.ndarray) -> np.ndarray:
         """Weights of some of its targets, given by their columns of y."""

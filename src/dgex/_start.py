@@ -1,0 +1,75 @@
+"""The parameters that a network starts from when its output layer is found in closed form."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from dgex._closed_form import Arrays, Ingredients, Inputs, orthogonal_layer, output_layer
+from dgex._derivatives import last_hidden
+from dgex._network import Layer, NetworkConfig, Parameters
+from dgex._partition import TargetSets
+from dgex._programs import Scaling
+from dgex._statistics import standardized
+
+
+def closed_form_parameters(
+    config: NetworkConfig,
+    targets: TargetSets,
+    train: Arrays,
+    validation: Arrays,
+    scaling: Scaling,
+    ingredients: Ingredients,
+    rng: np.random.Generator,
+    device: jax.Device,
+) -> Parameters:
+    """Random orthogonal hidden layers and the output layers that are best on them, of every network of a stack."""
+    train, validation = as_seen(train, scaling), as_seen(validation, scaling)
+    return stack(
+        [
+            closed_form_network(config, members, train, validation, ingredients, rng, device)
+            for members in targets.members
+        ]
+    )
+
+
+def as_seen(arrays: Arrays, scaling: Scaling) -> Arrays:
+    """Landmarks and targets as networks see them."""
+    X, y = arrays
+    X, y = standardized(X, scaling.x_mean, scaling.x_scale), standardized(y, scaling.y_mean, scaling.y_scale)
+    return X.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
+
+
+def closed_form_network(
+    config: NetworkConfig,
+    members: np.ndarray,
+    train: Arrays,
+    validation: Arrays,
+    ingredients: Ingredients,
+    rng: np.random.Generator,
+    device: jax.Device,
+) -> Parameters:
+    """One network, for some of the targets."""
+    hidden = tuple(Layer(*orthogonal_layer(*shape, rng)) for shape in config.layer_shapes[:-1])
+
+    def inputs(X: np.ndarray) -> Inputs:
+        landmarks = X if config.linear_path else X[:, :0]
+        return Inputs(landmarks, last_hidden(config.activation, hidden, X, device))
+
+    def of_members(arrays: Arrays) -> Arrays:
+        return arrays[0], np.ascontiguousarray(arrays[1][:, members])
+
+    output = output_layer(inputs, of_members(train), of_members(validation), ingredients, rng)
+    return (*hidden, Layer(output.kernel, output.bias))
+
+
+def stack(networks: list[Parameters]) -> Parameters:
+    """Networks one above the other; outputs that a smaller one does not have are zero."""
+    n_outputs = max(len(output.bias) for *_, output in networks)
+
+    def padded(layer: Layer) -> Layer:
+        missing = n_outputs - len(layer.bias)
+        return Layer(np.pad(layer.kernel, [(0, 0), (0, missing)]), np.pad(layer.bias, (0, missing)))
+
+    networks = [(*hidden, padded(output)) for *hidden, output in networks]
+    return tuple(Layer(*map(np.stack, zip(*layers, strict=True))) for layers in zip(*networks, strict=True))
