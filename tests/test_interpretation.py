@@ -44,6 +44,7 @@ ACTIVATIONS = {
     "gelu": lambda z: 0.5 * z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))),
     "silu": lambda z: z / (1 + np.exp(-z)),
     "identity": lambda z: z,
+    "abs": np.abs,
 }
 LANDMARKS, TARGETS = [f"L{n}" for n in range(12)], [f"T{n}" for n in range(9)]
 
@@ -77,7 +78,10 @@ def activations(model, Z, target):
 
 def forward(model, Z, target):
     """The standardized prediction of one target, in float64."""
-    return activations(model, Z, target) @ model.coefs_[-1][:, target].astype(float) + model.intercepts_[-1][target]
+    seen = activations(model, Z, target)
+    if model.linear_path:
+        seen = np.hstack([Z, seen])
+    return seen @ model.coefs_[-1][:, target].astype(float) + model.intercepts_[-1][target]
 
 
 def standardized(model, X):
@@ -239,7 +243,10 @@ def numerical_jacobians(model, Z, target, step=1e-5):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("parameters", [{}, {"hidden_layer_sizes": (7, 6, 5)}, {"n_partitions": 3}])
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"hidden_layer_sizes": (7, 6, 5)}, {"n_partitions": 3}, {"linear_path": True, "learning_rate_init": 0.01}],
+)
 def test_jacobians_are_exact(frames, activation, parameters):
     X, _ = frames
     model = fitted(frames, activation=activation, **parameters)
@@ -256,7 +263,11 @@ def test_jacobians_are_exact(frames, activation, parameters):
 
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"hidden_layer_sizes": (7, 6), "n_partitions": 2, "activation": "gelu"}],
+    [
+        {},
+        {"hidden_layer_sizes": (7, 6), "n_partitions": 2, "activation": "gelu"},
+        {"linear_path": True, "learning_rate_init": 0.01},
+    ],
 )
 def test_integrated_gradients_are_complete(frames, parameters):
     X, _ = frames
@@ -287,6 +298,21 @@ def test_integrated_gradients_are_integrals_of_derivatives(frames):
     )
     np.testing.assert_allclose(attribution.mean[:, 0], parts.mean(axis=0), atol=2e-5)
     np.testing.assert_allclose(attribution.magnitude[:, 0], np.abs(parts).mean(axis=0), atol=2e-5)
+
+
+def test_weights_of_a_linear_path_are_not_those_of_units(frames):
+    model = fitted(frames, linear_path=True, learning_rate_init=0.01, max_iter=40)
+    heaviest = np.abs(model.coefs_[-1]).argmax(axis=0)
+    assert (heaviest < 12).any(), "no landmark has the largest weight of a target: the test tests too little"
+    units = major_weights(model, n_std_in=0.01, n_std_out=0.01).outputs["unit"]
+    assert set(units) <= set(range(7))
+    curve = partial_dependence(model, frames[0], landmark="L3", targets=["T2"], n_points=3)
+    Z = standardized(model, frames[0])
+    expected = []
+    for value in curve["expression"]:
+        Z[:, 3] = (value - model.landmark_mean_[3]) / model.landmark_scale_[3]
+        expected.append(forward(model, Z, 2).mean() * model.target_scale_[2] + model.target_mean_[2])
+    np.testing.assert_allclose(curve["T2"], expected, rtol=1e-5)
 
 
 def test_targets_are_chosen_by_name_or_number(frames):

@@ -2,9 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from dgex import DGEXRegressor, recipes
+from dgex.datasets import make_expression_profiles
 from dgex.inference import predict_to_file
 from dgex.io import ExpressionFileError, open_expression, write_expression
 
@@ -45,6 +48,33 @@ def test_parameters_are_passed_on_and_unknown_names_refused():
     assert (model.random_state, model.dropout) == (3, 0.4)
     with pytest.raises(ValueError, match="Got name='D-GEX-50%-3000x1'"):
         recipes.paper("D-GEX-50%-3000x1")
+
+
+def test_the_modern_recipe_is_what_it_says():
+    model = recipes.modern(random_state=0, hidden_layer_sizes=50)
+    expected = recipes.MODERN | {"random_state": 0, "hidden_layer_sizes": 50}
+    defaults = DGEXRegressor().get_params()
+    assert model.get_params() == defaults | expected
+    assert {name for name, value in recipes.MODERN.items() if value == defaults[name]} == set()
+    clone(model)
+
+
+@pytest.mark.parametrize("nonlinearity", [0.0, 0.8])
+def test_the_modern_recipe_is_no_worse_than_ridge_and_better_where_it_can_be(nonlinearity):
+    data = make_expression_profiles(1300, n_landmarks=60, n_targets=100, nonlinearity=nonlinearity, random_state=0)
+    train, validation, test = slice(0, 800), slice(800, 1000), slice(1000, None)
+    model = recipes.modern(hidden_layer_sizes=(500,), random_state=0)
+    model.fit(data.X[train], data.y[train], data.X[validation], data.y[validation])
+    ridges = [make_pipeline(StandardScaler(), Ridge(alpha)) for alpha in 10.0 ** np.arange(-1, 4)]
+
+    def error(fitted, rows):
+        return np.abs(fitted.predict(data.X[rows]) - data.y[rows]).mean()
+
+    ridge = min(
+        (ridge.fit(data.X[train], data.y[train]) for ridge in ridges), key=lambda ridge: error(ridge, validation)
+    )
+    ratio = error(model, test) / error(ridge, test)
+    assert ratio < (1.01 if nonlinearity == 0 else 0.9)
 
 
 LANDMARKS, TARGETS = [str(n) for n in (5720, 466, 6009, 2309)], [str(n) for n in range(8, 15)]

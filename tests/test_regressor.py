@@ -1032,3 +1032,121 @@ def test_where_predictions_are_written_is_checked(out, profiles):
     model = DGEXRegressor(hidden_layer_sizes=(8,), max_iter=1, random_state=0).fit(X, y)
     with pytest.raises(ValueError, match=r"Got out=.*, but expected a writable array .* of shape \(3, "):
         model.predict(X[:3], out=out)
+
+
+# --- the parts of the modern recipe ---------------------------------------------------------------
+
+CLOSED = {
+    "hidden_layer_sizes": (30,),
+    "activation": "abs",
+    "linear_path": True,
+    "start": "closed_form",
+    "max_iter": 0,
+    "random_state": 0,
+}
+
+
+def by_hand(model, X):
+    """Predictions in float64."""
+    Z = (X - model.landmark_mean_) / model.landmark_scale_
+    hidden = np.abs(Z @ model.coefs_[0].astype(float) + model.intercepts_[0])
+    seen = np.hstack([Z, hidden]) if model.linear_path else hidden
+    return (seen @ model.coefs_[1].astype(float) + model.intercepts_[1]) * model.target_scale_ + model.target_mean_
+
+
+@pytest.mark.parametrize("start", [{"start": "random", "max_iter": 5}, {}])
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_the_output_layer_sees_landmarks_before_units(profiles, start, linear_path):
+    X, y = profiles
+    model = DGEXRegressor(**CLOSED | start | {"linear_path": linear_path}).fit(X, y)
+    assert model.coefs_[-1].shape == (30 + 12 * linear_path, 9)
+    np.testing.assert_allclose(model.predict(X), by_hand(model, X), rtol=1e-4)
+    np.testing.assert_array_equal(model.predict(X[::-1])[::-1], model.predict(X))
+
+
+def test_a_start_in_closed_form_is_a_model(profiles):
+    X, y = profiles
+    train, validation = slice(0, 80), slice(80, 100)
+    sets = {"X_val": X[validation], "y_val": y[validation]}
+    model = DGEXRegressor(**CLOSED).fit(X[train], y[train], **sets)
+    assert (model.best_epoch_, model.n_iter_, model.history_, model.loss_curve_) == (0, 0, [], [])
+    assert_same_model(model, DGEXRegressor(**CLOSED).fit(X[train], y[train], **sets))
+    error = np.abs(model.predict(X[validation]) - y[validation]) / model.target_scale_
+    assert model.best_score_ == pytest.approx(error.mean(), rel=1e-4)
+    ridge = Ridge(10.0).fit(X[train], y[train])
+    assert np.abs(model.predict(X[100:]) - y[100:]).mean() < 1.05 * np.abs(ridge.predict(X[100:]) - y[100:]).mean()
+    # Epochs that make it worse are not kept.
+    rates = {"max_iter": 3, "learning_rate_init": 0.3, "solver": "adamw"}
+    spoiled = DGEXRegressor(**CLOSED | rates).fit(X[train], y[train], **sets)
+    assert spoiled.best_epoch_ == 0
+    assert len(spoiled.history_) == 3
+    assert_same_model(spoiled, model)
+    # Epochs go on from it.
+    rates["learning_rate_init"] = 1e-3
+    trained = DGEXRegressor(**CLOSED | rates | {"max_iter": 20}).fit(X[train], y[train], **sets)
+    assert trained.history_[0]["validation_mae_0"] < 1.1 * model.best_score_
+    assert trained.best_score_ <= model.best_score_
+    going_on = DGEXRegressor(**CLOSED | rates | {"max_iter": 2, "warm_start": True})
+    going_on.fit(X[train], y[train], **sets).fit(X[train], y[train], **sets)
+    whole = DGEXRegressor(**CLOSED | rates | {"max_iter": 4}).fit(X[train], y[train], **sets)
+    assert without_time(going_on.history_) == without_time(whole.history_)
+
+
+@pytest.mark.parametrize("parameters", [{"n_partitions": 2}, {"hidden_layer_sizes": (30, 20)}, {"activation": "tanh"}])
+def test_starts_in_closed_form_are_for_all_networks(parameters):
+    data = make_expression_profiles(300, n_landmarks=20, n_targets=31, random_state=0)
+    train, test = slice(0, 200), slice(200, None)
+    model = DGEXRegressor(**CLOSED | parameters).fit(data.X[train], data.y[train])
+    mean = data.y[train].mean(axis=0)
+    assert np.abs(model.predict(data.X[test]) - data.y[test]).mean() < 0.8 * np.abs(mean - data.y[test]).mean()
+
+
+def test_ingredients_of_the_start_matter_and_can_be_left_out(profiles):
+    fits = [
+        DGEXRegressor(**CLOSED, start_profile_noise=noise, start_target_penalties=penalties).fit(*profiles)
+        for noise in (True, False)
+        for penalties in (True, False)
+    ]
+    outputs = [model.coefs_[-1] for model in fits]
+    for number, one in enumerate(outputs):
+        assert all(not np.array_equal(one, other) for other in outputs[:number])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"validation_fraction": 0}, "Got start='closed_form' without validation data, but its penalties are chosen"),
+        ({"hidden_layer_sizes": (), "start": "random", "max_iter": 1}, "Got linear_path=True without hidden layers"),
+        ({"hidden_layer_sizes": (), "linear_path": False}, "Got start='closed_form' without hidden layers"),
+        ({"start": "ridge"}, "'start'"),
+        ({"learning_rate_schedule": "step"}, "'learning_rate_schedule'"),
+    ],
+)
+def test_bad_starts_are_one_clear_error(profiles, parameters, message):
+    model = DGEXRegressor(**CLOSED | parameters)
+    with pytest.raises(ValueError, match=message):
+        model.fit(*profiles)
+    assert not hasattr(model, "coefs_")
+
+
+def test_a_network_goes_on_with_its_own_path(profiles):
+    model = DGEXRegressor(**SMALL, warm_start=True).fit(*profiles)
+    with pytest.raises(ValueError, match="Got linear_path=True, but the network to go on with was trained with False"):
+        model.set_params(linear_path=True).fit(*profiles)
+
+
+def test_the_learning_rate_falls_along_a_cosine(profiles):
+    parameters = SMALL | {"max_iter": 4, "warm_start": True}
+    model = DGEXRegressor(
+        **parameters, learning_rate_schedule="cosine", learning_rate_init=1e-3, learning_rate_min=1e-4
+    ).fit(*profiles)
+    expected = 1e-4 + 9e-4 * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
+    np.testing.assert_allclose([record["learning_rate"] for record in model.history_], expected)
+    model.fit(*profiles)  # has ended and begins anew
+    np.testing.assert_allclose([record["learning_rate"] for record in model.history_], [*expected, *expected])
+    # Epoch by epoch it is the same, and then stays at the end.
+    steps = clone(model)
+    for _ in range(6):
+        steps.partial_fit(*profiles)
+    rates = [record["learning_rate"] for record in steps.history_]
+    np.testing.assert_allclose(rates[:4], expected)

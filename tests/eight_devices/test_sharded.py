@@ -311,6 +311,16 @@ def test_attributions_are_the_same_on_all_devices(method):
 
 
 @pytest.mark.parametrize("n_partitions", [1, 2])
+def test_a_linear_path_and_a_start_in_closed_form_are_divided_like_the_rest(n_partitions):
+    modern = {"linear_path": True, "activation": "abs", "start": "closed_form", "n_partitions": n_partitions}
+    X, _ = problem()
+    for epochs in (0, 5):
+        models = [fitted(devices, **modern, max_iter=epochs) for devices in (1, 8)]
+        np.testing.assert_allclose(models[1].predict(X), models[0].predict(X), rtol=1e-3, atol=1e-3)
+        assert models[1].coefs_[-1].shape == (10 + 12, 21)
+
+
+@pytest.mark.parametrize("n_partitions", [1, 2])
 def test_devices_and_host_finish_predictions_alike(n_partitions, monkeypatch):
     monkeypatch.setattr(_prediction, "TILE_TARGETS", 7)
     model = fitted(8, n_partitions=n_partitions)

@@ -31,6 +31,11 @@ class Network:
         """The hidden layers."""
         return tuple(map(Layer, self.kernels[:-1], self.biases[:-1]))
 
+    @property
+    def units_to_targets(self) -> np.ndarray:
+        """Weights from the last hidden units to the targets, without those of a linear path."""
+        return self.kernels[-1][-self.kernels[-2].shape[1] :]
+
     def before_output(self, Z: np.ndarray, device: Any) -> np.ndarray:
         """What the output layer sees of standardized profiles, as the kernel of the output layer has it."""
         units = last_hidden(self.activation, self.hidden, Z, device)

@@ -319,10 +319,10 @@ def _from_below(network: Network, depth: int, n_std: float, source: str) -> dict
 
 def _to_targets(network: Network, n_std: float) -> dict[str, np.ndarray]:
     """Major connections of targets: columns of the output kernel are compared with themselves."""
-    deviations = _deviations(network.kernels[-1], axis=0)
+    deviations = _deviations(network.units_to_targets, axis=0)
     unit, target = np.nonzero(np.abs(deviations) > n_std)
     genes = {"unit": unit, "target_index": network.targets[target]}
-    return _connections(network, genes, network.kernels[-1], deviations, (unit, target))
+    return _connections(network, genes, network.units_to_targets, deviations, (unit, target))
 
 
 def _deviations(kernel: np.ndarray, axis: int) -> np.ndarray:

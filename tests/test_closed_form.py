@@ -1,0 +1,137 @@
+"""Output layers in closed form: what textbooks say, and what leaving profiles out by hand gives."""
+
+import numpy as np
+import pytest
+
+from dgex import _closed_form
+from dgex._closed_form import (
+    Ingredients,
+    Inputs,
+    KernelRidge,
+    kernel,
+    orthogonal_layer,
+    output_layer,
+    relative_noise,
+    target_multiples,
+)
+
+
+@pytest.fixture
+def problem():
+    """60 profiles of 8 landmarks and 5 targets, nearly linear."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((90, 8)).astype(np.float32)
+    y = X @ rng.standard_normal((8, 5)) + 0.3 * np.abs(X[:, :5]) + 0.1 * rng.standard_normal((90, 5))
+    return X, y.astype(np.float32)
+
+
+def solved(F, y, noise, penalty):
+    """Weighted ridge regression by the normal equations."""
+    weights = 1.0 / noise[:, None]
+    return np.linalg.solve(F.T @ (weights * F) + penalty * np.eye(F.shape[1]), F.T @ (weights * y))
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_coefficients_are_those_of_weighted_ridge_regression(problem, noisy):
+    X, y = problem
+    noise = np.linspace(0.5, 2.0, len(X)) if noisy else np.ones(len(X))
+    F = X.astype(np.float64)
+    ridge = KernelRidge(F @ F.T, y, noise)
+    np.testing.assert_allclose(F.T @ ridge.coefficients(0.7), solved(F, y, noise, 0.7), rtol=1e-3, atol=1e-4)
+    penalties = np.array([0.1, 1.0, 10.0, 100.0, 1000.0])
+    by_target = F.T @ ridge.coefficients(penalties)
+    for target, penalty in enumerate(penalties):
+        np.testing.assert_allclose(by_target[:, target], solved(F, y, noise, penalty)[:, target], rtol=1e-3, atol=1e-4)
+
+
+def test_errors_of_profiles_left_out_are_those_of_fits_without_them(problem):
+    X, y = problem
+    noise = np.linspace(0.5, 2.0, len(X))
+    F = X.astype(np.float64)
+    left_out = KernelRidge(F @ F.T, y, noise).left_out(0.7)
+    for profile in (0, 17, 59):
+        others = np.arange(len(X)) != profile
+        expected = y[profile] - F[profile] @ solved(F[others], y[others], noise[others], 0.7)
+        np.testing.assert_allclose(left_out[profile] * np.sqrt(noise[profile]), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_kernel_is_that_of_the_weighted_inputs(problem):
+    X, _ = problem
+    some, others = Inputs(X[:10], np.abs(X[:10])), Inputs(X[10:], np.abs(X[10:]))
+    expected = some.weighted(0.3) @ others.weighted(0.3).T + _closed_form.INTERCEPT
+    np.testing.assert_allclose(kernel(some, others, 0.3), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_profiles_and_units_lead_to_the_same_output_layer(problem, linear_path, monkeypatch):
+    X, y = problem
+    monkeypatch.setattr(_closed_form, "SHARES", (0.5,))
+    monkeypatch.setattr(_closed_form, "PENALTIES", np.array([0.01]))
+    monkeypatch.setattr(_closed_form, "BLOCK_ROWS", 25)
+    hidden, bias = orthogonal_layer(8, 20, np.random.default_rng(0))
+
+    def inputs(X):
+        return Inputs(X if linear_path else X[:, :0], np.abs(X @ hidden + bias))
+
+    def fit():
+        train, validation = (X[:60], y[:60] + 3), (X[60:], y[60:] + 3)
+        return output_layer(inputs, train, validation, Ingredients(False, False), np.random.default_rng(0))
+
+    by_kernel = fit()
+    monkeypatch.setattr(_closed_form, "DUAL_PROFILES", 10)
+    by_units = fit()
+    assert by_kernel.kernel.shape == (20 + 8 * linear_path, 5)
+    for output in (by_kernel, by_units):
+        error = np.abs(np.concatenate(inputs(X), axis=1) @ output.kernel + output.bias - y - 3).mean()
+        assert error < (0.3 if linear_path else 2.0)  # absolute units alone can hardly tell signs
+    np.testing.assert_allclose(by_kernel.kernel, by_units.kernel, atol=0.02)
+    np.testing.assert_allclose(by_kernel.bias, by_units.bias, atol=0.02)
+
+
+def test_units_are_in_orthogonal_directions(problem):
+    kernel, bias = orthogonal_layer(8, 20, np.random.default_rng(0))
+    assert kernel.shape == (8, 20)
+    assert bias.shape == (20,)
+    for start, stop in ((0, 8), (8, 16), (16, 20)):
+        products = kernel[:, start:stop].T @ kernel[:, start:stop]
+        np.testing.assert_allclose(products, np.diag(np.diag(products)), atol=1e-6)
+    wide, _ = orthogonal_layer(200, 400, np.random.default_rng(0))
+    np.testing.assert_allclose(np.square(wide).sum(axis=0).mean(), 1.0, rtol=0.02)
+
+
+def test_profiles_that_others_tell_badly_count_less(problem):
+    X, y = problem
+    rng = np.random.default_rng(1)
+    wrong = np.zeros(60, dtype=bool)
+    wrong[:15] = True
+    spoiled = y[:60] + np.where(wrong[:, None], 3.0, 0.0) * rng.standard_normal((60, 5)).astype(np.float32)
+    noise = relative_noise(
+        np.square(KernelRidge((X[:60] @ X[:60].T).astype(float), spoiled, np.ones(60)).left_out(1.0)).mean(axis=1), 1.0
+    )
+    assert noise.mean() == pytest.approx(1.0)
+    assert np.median(noise[wrong]) > 3 * np.median(noise[~wrong])
+    errors = []
+    for profile_noise in (False, True):
+        output = output_layer(
+            lambda X: Inputs(X, np.abs(X)),
+            (X[:60], spoiled),
+            (X[60:75], y[60:75]),
+            Ingredients(profile_noise, False),
+            np.random.default_rng(0),
+        )
+        errors.append(
+            np.abs(np.concatenate([X[75:], np.abs(X[75:])], axis=1) @ output.kernel + output.bias - y[75:]).mean()
+        )
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_targets_of_noise_have_larger_penalties(problem):
+    X, y = problem
+    rng = np.random.default_rng(1)
+    noisy = rng.standard_normal((60, 5)).astype(np.float32)
+    multiples = target_multiples(
+        KernelRidge((X[:60] @ X[:60].T / 8).astype(float), np.hstack([y[:60], noisy]), np.ones(60)), 1.0
+    )
+    assert multiples.shape == (10,)
+    assert multiples[:5].max() < multiples[5:].min()
+    assert 10**-1 <= multiples.min() < multiples.max() <= 10**1
