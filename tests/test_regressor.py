@@ -1101,6 +1101,22 @@ def test_starts_in_closed_form_are_for_all_networks(parameters):
     assert np.abs(model.predict(data.X[test]) - data.y[test]).mean() < 0.8 * np.abs(mean - data.y[test]).mean()
 
 
+def test_profiles_are_centred_where_validation_profiles_are_shifted():
+    data = make_expression_profiles(300, n_landmarks=40, n_targets=30, random_state=0)
+    train, validation, test = slice(0, 200), slice(200, 250), slice(250, None)
+    rng = np.random.default_rng(0)
+    shifted = data.X + rng.normal(0, 1.5, (300, 1))
+    errors = {}
+    for shift, X in (("none", data.X), ("each profile", shifted)):
+        for centring in (False, True):
+            model = DGEXRegressor(**CLOSED, start_centring=centring)
+            model.fit(data.X[train], data.y[train], X[validation], data.y[validation])
+            errors[shift, centring] = np.abs(model.predict(X[test]) - data.y[test]).mean()
+            np.testing.assert_allclose(model.predict(X), by_hand(model, X), rtol=1e-3, atol=1e-3)
+    assert errors["none", True] == errors["none", False]
+    assert errors["each profile", True] < 0.95 * errors["each profile", False]
+
+
 def test_ingredients_of_the_start_matter_and_can_be_left_out(profiles):
     fits = [
         DGEXRegressor(**CLOSED, start_profile_noise=noise, start_target_penalties=penalties).fit(*profiles)

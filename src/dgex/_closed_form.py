@@ -46,12 +46,17 @@ COMPARED_TARGETS = 1000
 BLOCK_ROWS = 4096
 
 
+# How much of a profile's mean over landmarks may be taken from all of them, which shifts of a platform live in.
+CENTRED = 0.5
+
+
 @dataclass(frozen=True)
 class Ingredients:
-    """Whether profiles differ in their noise, and targets in their penalty."""
+    """Whether profiles differ in their noise, targets in their penalty, and whether profiles may be centred."""
 
     profile_noise: bool = True
     target_penalties: bool = True
+    centring: bool = True
 
 
 class Inputs(NamedTuple):
@@ -81,10 +86,11 @@ class Inputs(NamedTuple):
 
 
 class Output(NamedTuple):
-    """The output layer, which has the landmarks of a linear path before the hidden units."""
+    """The output layer, which has the landmarks of a linear path before the hidden units, and what chose it."""
 
     kernel: np.ndarray  # (n_landmarks + n_units, n_targets)
     bias: np.ndarray
+    error: float  # on validation profiles, over some of the targets
 
 
 def orthogonal_layer(n_inputs: int, n_units: int, rng: np.random.Generator) -> Arrays:
@@ -96,6 +102,11 @@ def orthogonal_layer(n_inputs: int, n_units: int, rng: np.random.Generator) -> A
         blocks.append(directions * np.sqrt(rng.chisquare(n_inputs, width) / n_inputs))
     bias = rng.standard_normal(n_units) * np.sqrt(BIAS_VARIANCE)
     return np.concatenate(blocks, axis=1).astype(np.float32), bias.astype(np.float32)
+
+
+def centred(X: np.ndarray, share: float, axis: int) -> np.ndarray:
+    """Less a share of the mean along an axis: that of profiles, or of weights that are then as good as for those."""
+    return X - np.float32(share) * X.mean(axis=axis, keepdims=True)
 
 
 def output_layer(
@@ -139,7 +150,7 @@ def by_kernel(
     coefficients = ridge.coefficients(best.penalty * multiples)
     parts = zip(seen, seen.weights(best.share), strict=True)
     output = np.concatenate([np.float32(weight) * (part.T @ coefficients) for part, weight in parts])
-    return Output(output, np.float32(INTERCEPT) * coefficients.sum(axis=0) - means @ output)
+    return Output(output, np.float32(INTERCEPT) * coefficients.sum(axis=0) - means @ output, best.error)
 
 
 def possible_shares(seen: Inputs) -> tuple[float, ...]:
@@ -271,7 +282,8 @@ def by_normal_equations(
         predicted = projected_val @ (projected[:, compared] / (values + penalty)[:, None]) + y_mean[compared]
         return float(np.abs(predicted - y_val[:, compared]).mean())
 
-    output = vectors @ (projected / (values + min(PENALTIES, key=error))[:, None])
+    penalty = min(PENALTIES, key=error)
+    output = vectors @ (projected / (values + penalty)[:, None])
     bias = y_mean - mean @ output
     scale = np.sqrt(np.repeat(seen_val.weights(share), [part.shape[1] for part in seen_val]))
-    return Output((output * scale[:, None]).astype(np.float32), bias.astype(np.float32))
+    return Output((output * scale[:, None]).astype(np.float32), bias.astype(np.float32), error(penalty))

@@ -46,10 +46,10 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         Weights before the first epoch. "random" are the paper's. With "closed_form", hidden units have random
         orthogonal directions and the output layer is their ridge regression, its penalty and the share of a linear path
         chosen on the (first) validation set. If no epoch is better, that is kept; `max_iter=0` trains none.
-    start_profile_noise : bool, default=True
-        Whether profiles that others tell badly (leave-one-out) count less in the closed form; up to 6,000 profiles.
-    start_target_penalties : bool, default=True
-        Whether each target has a penalty of its own there, by leave-one-out errors; up to 6,000 profiles.
+    start_profile_noise, start_target_penalties, start_centring : bool, default=True
+        Whether, in the closed form, profiles that others tell badly count less and each target has a penalty of its own
+        (both by leave-one-out errors, up to 6,000 profiles), and whether half of each profile's mean is taken away if
+        validation profiles are then inferred better, such as those of another platform.
     dropout : float, default=0.1
         Probability with which the output of a hidden unit is dropped in a training step, in [0, 1); never that of a
         landmark. The paper compares 0, 0.1 and 0.25. Changing it compiles nothing, except between zero and non-zero.
@@ -171,14 +171,12 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     --------
     KNNGeneRegressor : The gene-based nearest-neighbour baseline of the paper.
     QuantileJointNormalizer : Makes the profiles of several platforms comparable.
-    dgex.recipes.paper : The paper's configurations.
-    dgex.recipes.modern : A configuration that is more accurate.
+    dgex.recipes : The paper's configurations, and one that is more accurate.
 
     Notes
     -----
-    *Automatic learning rates* are the paper's at its sizes. Elsewhere two curvatures of the loss decide each layer's
-    factor: that of the output weights grows with the squared norm of the last hidden activations, that of a hidden
-    layer with the number of targets. The user guide has the formula and how it was tested.
+    *Automatic learning rates* are the paper's at its sizes; elsewhere each layer's factor follows the curvature of the
+    loss. The user guide has the formula and how it was tested.
 
     *Departures from the paper.* The last, short mini-batch of an epoch is divided by the full batch size, so that all
     profiles weigh the same. Order and dropout come from other generators. One network infers all targets by default.
@@ -223,6 +221,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         start: str = "random",
         start_profile_noise: bool = True,
         start_target_penalties: bool = True,
+        start_centring: bool = True,
         dropout: float = 0.1,
         loss: str = "squared_error",
         solver: str = "sgd",
@@ -258,6 +257,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         self.start = start
         self.start_profile_noise = start_profile_noise
         self.start_target_penalties = start_target_penalties
+        self.start_centring = start_centring
         self.dropout = dropout
         self.loss = loss
         self.solver = solver

@@ -217,7 +217,7 @@ def session_on(
                 (X[rows], y[rows]),
                 validation_sets[0] if validation_sets else (X[held_out], y[held_out]),
                 scaling,
-                Ingredients(model.start_profile_noise, model.start_target_penalties),
+                Ingredients(model.start_profile_noise, model.start_target_penalties, model.start_centring),
                 generator(seed, CLOSED_FORM),
                 own_devices(devices)[0],
             )
