@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks._results import FOLDER, provenance
 from benchmarks.accuracy._cells import CACHE, Cell, Results, run
 from benchmarks.accuracy._datasets import DATASETS
-from benchmarks.accuracy._methods import BASELINES, METHODS, ON_REQUEST
+from benchmarks.accuracy._methods import ABLATIONS, BASELINES, METHODS, ON_REQUEST
 from benchmarks.accuracy._tables import fill, tables
 
 QUICK_DATASETS = ("E. coli, random", "synthetic 2k")
@@ -42,7 +42,7 @@ def planned(arguments: argparse.Namespace, results: Results) -> list[Cell]:
     """Cells to run, seed by seed, the baselines that others are compared with first."""
     if arguments.quick:
         arguments.seeds, arguments.datasets, arguments.methods = 1, QUICK_DATASETS, QUICK_METHODS
-    methods = [*arguments.methods]
+    methods = list(ABLATIONS) if arguments.ablation else [*arguments.methods]
     if arguments.all_cells and "D-GEX paper, 27 cells" not in methods:
         methods.append("D-GEX paper, 27 cells")
     cells = []
@@ -66,6 +66,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=usual, metavar="NAME")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0")
     parser.add_argument("--quick", action="store_true", help="one seed, two data sets, methods that take seconds")
+    parser.add_argument("--ablation", action="store_true", help="what each ingredient adds, instead of the methods")
     parser.add_argument("--all-cells", action="store_true", help="also the best of all 27 configurations of the paper")
     parser.add_argument("--again", action="store_true", help="run cells that are there again")
     parser.add_argument("--results", type=Path, default=FOLDER, help="folder of accuracy.json")

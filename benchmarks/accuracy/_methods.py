@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -11,7 +12,7 @@ from sklearn.neural_network import MLPRegressor
 
 from benchmarks.accuracy._datasets import Profiles, Split
 from benchmarks.accuracy._linear import Fitted, lasso, least_squares, partial_least_squares, ridge
-from dgex import KNNGeneRegressor, recipes
+from dgex import DGEXRegressor, KNNGeneRegressor, recipes
 from dgex.metrics import overall_error
 
 # Numbers of neighbours, of profiles and of genes.
@@ -146,9 +147,18 @@ def paper_recipe(split: Split, seed: int, cells: tuple[str, ...]) -> Fitted:
     return Fitted(best.predict, {"configuration": name, "validation MAE by configuration": candidates})
 
 
-def modern_recipe(split: Split, seed: int) -> Fitted:
-    """What is recommended, as it is."""
-    model = recipes.modern(standardize=False, random_state=seed)
+def modern_recipe(split: Split, seed: int, **changes: Any) -> Fitted:
+    """What is recommended, as it is or with something changed."""
+    return network(recipes.modern(standardize=False, random_state=seed, **changes), split)
+
+
+def smallest_of_the_paper(split: Split, seed: int, **changes: Any) -> Fitted:
+    """The paper's smallest network with dropout, with something changed."""
+    return network(recipes.paper("D-GEX-10%-3000x1", standardize=False, random_state=seed, **changes), split)
+
+
+def network(model: DGEXRegressor, split: Split) -> Fitted:
+    """A network whose epoch the validation profiles select."""
     model.fit(*split.train, X_val=split.validation.X, y_val=split.validation.y)
     return Fitted(model.predict, {"epoch": int(model.best_epoch_)})
 
@@ -167,8 +177,35 @@ METHODS: dict[str, Method] = {
     "D-GEX paper, 27 cells": partial(paper_recipe, cells=tuple(recipes.PAPER_CONFIGURATIONS)),
 }
 
-# Too slow to be run unless asked for.
-ON_REQUEST = ("D-GEX paper, 27 cells",)
+# What each ingredient of the recipe adds, in the bundle (all but it) and alone (the paper's smallest network with it).
+WITHOUT = {
+    "training": {"max_iter": 0},
+    "the closed form": {"start": "random", "learning_rate_init": "auto", "max_iter": 100},
+    "the linear path": {"linear_path": False},
+    "absolute units": {"activation": "relu"},
+    "noise of profiles": {"start_profile_noise": False},
+    "penalties of targets": {"start_target_penalties": False},
+    "centring": {"start_centring": False},
+    "the absolute error": {"loss": "squared_error"},
+    "half of the units": {"hidden_layer_sizes": (3000,)},
+}
+WITH = {
+    "nothing": {},
+    "the closed form": {"start": "closed_form"},
+    "the linear path": {"linear_path": True},
+    "absolute units": {"activation": "abs"},
+    "GELU": {"activation": "gelu"},
+    "the absolute error": {"loss": "absolute_error"},
+    "AdamW and a cosine": {"solver": "adamw", "learning_rate_schedule": "cosine", "max_iter": 100},
+    "half of the units dropped": {"dropout": 0.5},
+    "batches of 32": {"batch_size": 32},
+}
+ABLATIONS = {f"modern without {name}": partial(modern_recipe, **changes) for name, changes in WITHOUT.items()}
+ABLATIONS |= {f"paper with {name}": partial(smallest_of_the_paper, **changes) for name, changes in WITH.items()}
+METHODS |= ABLATIONS
+
+# Not run unless asked for.
+ON_REQUEST = ("D-GEX paper, 27 cells", *ABLATIONS)
 
 # What the others are compared with: ridge, KNN-GE, and the linear model with the lowest validation error.
 LINEAR = ("least squares", "ridge", "lasso")

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy._methods import ABLATIONS
+
 Rows = Sequence[dict[str, Any]]
+
+MODERN = "D-GEX modern"
 
 MARK = re.compile(r"(<!-- table: (accuracy_\w+) -->\n).*?(\n?<!-- end of table -->)", re.S)
 
@@ -23,10 +27,12 @@ SHARES = {
 
 
 def tables(rows: Rows) -> dict[str, str]:
-    """All tables by name: one for each data set, and one of improvements over all of them."""
+    """All tables by name: one for each data set, and of improvements over all of them, of methods and of ablations."""
+    ablations = [row for row in rows if row["method"] in ABLATIONS or row["method"] == MODERN]
+    rows = [row for row in rows if row["method"] not in ABLATIONS]
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     made = {name_of(dataset): dataset_table([row for row in rows if row["dataset"] == dataset]) for dataset in datasets}
-    return {"accuracy_improvements": improvements(rows), **made}
+    return {"accuracy_improvements": improvements(rows), "accuracy_ablation": improvements(ablations), **made}
 
 
 def name_of(dataset: str) -> str:
