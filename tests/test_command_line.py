@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from dgex import DGEXRegressor
+from dgex import DGEXRegressor, recipes
 from dgex.__main__ import main
 from dgex.inference import predict_to_file
 from dgex.io import open_expression, write_expression
@@ -138,6 +138,16 @@ def test_parameters_recipes_and_targets_are_passed_on(run, folder):
     assert (model.hidden_layer_sizes, model.dropout, model.random_state) == ([5, 4], 0.25, 7)
     assert (model.solver, model.weight_decay, model.early_stopping) == ("adamw", 0.5, True)
     assert sorted(model.target_names_) == TARGETS[:4]
+
+
+def test_the_recommended_recipe_is_trained_by_name(run):
+    status, _, _ = run(
+        *("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet"),
+        *("--recipe", "modern", "--hidden", 20, "--epochs", 1),
+    )
+    assert status == 0
+    model = load_model("model.dgex")
+    assert model.get_params() == recipes.modern(hidden_layer_sizes=[20], max_iter=1, random_state=0).get_params()
 
 
 def test_the_weights_of_the_cmap_pipeline_are_a_model(run, values):

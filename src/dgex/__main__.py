@@ -160,7 +160,11 @@ def add_train(command: argparse.ArgumentParser) -> None:
         default="network",
         help="D-GEX's network (the default), its baseline KNN-GE, or ridge regression",
     )
-    add("--recipe", metavar="NAME", help="a network of the paper by its name, such as D-GEX-10%%-9000x2")
+    add(
+        "--recipe",
+        metavar="NAME",
+        help="modern, the most accurate; or a network of the paper by its name, such as D-GEX-10%%-9000x2",
+    )
     add("--hidden", metavar="UNITS", type=int, nargs="+", help="units of each hidden layer (default: 3000)")
     add("--dropout", metavar="RATE", type=float, help="share of hidden units dropped in training (default: 0.1)")
     add("--epochs", metavar="N", type=int, help="passes over the profiles (default: 200)")

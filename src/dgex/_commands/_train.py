@@ -103,6 +103,8 @@ def chosen_parameters(
         return of_network | settings
     from dgex import recipes
 
+    if recipe == "modern":
+        return recipes.MODERN | of_network | settings
     network = recipes.paper(recipe)
     return {"hidden_layer_sizes": network.hidden_layer_sizes, "dropout": network.dropout} | of_network | settings
 
@@ -141,7 +143,7 @@ def genes_to_learn(
 
 
 def train_network(profiles: Profiles, parameters: dict[str, Any], quiet: bool) -> tuple[Any, float]:
-    """The network of the paper, and its error on validation profiles."""
+    """The network, and its error on validation profiles."""
     from dgex import DGEXRegressor
 
     model = DGEXRegressor(random_state=profiles.seed).set_params(**parameters)
