@@ -7,6 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from benchmarks.accuracy._tables import tables as accuracy_tables
+
+from dgex import DGEXRegressor
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,6 +39,31 @@ def test_quickstart_example_runs(capsys):
     assert "RNA-seq of the same samples" in printed
 
 
+def test_a_sweep_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
+    example = runpy.run_path(str(ROOT / "examples" / "05_sweep.py"))
+    fits = []
+    fit = DGEXRegressor.fit
+    monkeypatch.setattr(DGEXRegressor, "fit", lambda model, X, y: fits.append(model.max_iter) or fit(model, X, y))
+    monkeypatch.setitem(
+        example["search"].__globals__,
+        "CANDIDATES",
+        {
+            "estimator__hidden_layer_sizes": [(5,), (6, 6)],
+            "estimator__dropout": [0.1, 0.2],
+            "estimator__loss": ["squared_error", "absolute_error"],
+        },
+    )
+    example["main"](tmp_path, n_profiles=100, epochs=4)
+    printed = capsys.readouterr().out
+    assert "8 candidates, 4 epochs each" in printed
+    assert (tmp_path / "sweep.png").stat().st_size > 10_000
+    assert fits.count(4) == 8
+    trained = len(fits)
+    example["main"](tmp_path, n_profiles=100, epochs=4)
+    assert len(fits) == trained
+    assert capsys.readouterr().out == printed
+
+
 def test_a_look_inside_runs(data_folder, tmp_path, capsys):
     example = runpy.run_path(str(ROOT / "examples" / "04_looking_inside.py"))
     example["main"](tmp_path / "figures", max_iter=3)
@@ -62,12 +90,24 @@ TABLES = [
 
 @pytest.mark.parametrize(("page", "name", "table"), TABLES, ids=[f"{page.name}-{name}" for page, name, _ in TABLES])
 def test_tables_are_those_of_the_results(page, name, table):
-    rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
+    of_accuracy = name.startswith("accuracy_")
+    file = ROOT / "benchmarks" / "results" / ("accuracy.json" if of_accuracy else f"{name}.json")
+    rows = json.loads(file.read_text())["rows"]
+    if of_accuracy:
+        assert table == accuracy_tables(rows)[name]
+        return
     assert table == runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"))["summary"](rows)
 
 
 def test_tables_are_found():
-    assert {name for _, name, _ in TABLES} == {"arrays_to_rnaseq", "interpretation", "precision", "scale"}
+    of_accuracy = {"improvements", "arrays_random", "arrays_new_studies", "arrays_to_rna_seq"}
+    of_accuracy |= {"e_coli_random", "e_coli_new_batches"}
+    assert {name for _, name, _ in TABLES} == {f"accuracy_{name}" for name in of_accuracy} | {
+        "arrays_to_rnaseq",
+        "interpretation",
+        "precision",
+        "scale",
+    }
 
 
 @pytest.mark.parametrize("name", ["arrays_to_rnaseq", "interpretation", "precision"])
