@@ -6,6 +6,7 @@ penalties cost little and errors at profiles left out cost nothing; beyond, by n
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,7 +28,7 @@ INTERCEPT = 30.0
 PENALTIES = 10.0 ** np.arange(-3, 4.01, 0.25)
 
 # The hidden units' share of that norm, beside a linear path. The smallest is nearly linear regression.
-SHARES = (0.1, 0.25, 0.5)
+SHARES = (0.25, 0.1, 0.5)
 
 # Noise of a profile, as a power of the mean squared error at it when it is left out; never less than a tenth of the
 # average.
@@ -85,12 +86,21 @@ class Inputs(NamedTuple):
         return np.concatenate([part * np.float32(np.sqrt(weight)) for part, weight in parts], axis=1)
 
 
+class Choices(NamedTuple):
+    """What validation profiles choose, and what the noise of profiles comes from."""
+
+    share: float  # of the hidden units
+    power: float  # of errors at profiles left out, in their noise
+    squares: np.ndarray  # of these errors, mean over targets
+
+
 class Output(NamedTuple):
     """The output layer, which has the landmarks of a linear path before the hidden units, and what chose it."""
 
     kernel: np.ndarray  # (n_landmarks + n_units, n_targets)
     bias: np.ndarray
     error: float  # on validation profiles, over some of the targets
+    choices: Choices | None  # that were made on the way
 
 
 def orthogonal_layer(n_inputs: int, n_units: int, rng: np.random.Generator) -> Arrays:
@@ -115,16 +125,18 @@ def output_layer(
     validation: Arrays,
     ingredients: Ingredients,
     rng: np.random.Generator,
+    like: Choices | None = None,
 ) -> Output:
     """The output layer whose penalty, and whose share of hidden units, validation profiles choose.
 
-    `inputs` makes what the output layer sees from landmarks; landmarks and targets are standardized float32.
+    `inputs` makes what the output layer sees from landmarks; landmarks and targets are standardized float32. All but
+    the penalty is taken from `like`, if that is given.
     """
     n_targets = train[1].shape[1]
     compared = np.sort(rng.choice(n_targets, min(n_targets, COMPARED_TARGETS), replace=False))
     if len(train[0]) > DUAL_PROFILES:
         return by_normal_equations(inputs, train, validation, compared)
-    return by_kernel(inputs, train, validation, ingredients, compared)
+    return by_kernel(inputs, train, validation, ingredients, compared, like)
 
 
 def by_kernel(
@@ -133,24 +145,36 @@ def by_kernel(
     validation: Arrays,
     ingredients: Ingredients,
     compared: np.ndarray,
+    like: Choices | None,
 ) -> Output:
     """Ridge regression in the kernel of the inputs, with noise of each profile and a penalty of each target."""
     (X, y), (X_val, y_val) = train, validation
     seen, seen_val = inputs(X), inputs(X_val)
     means = seen.means
     seen, seen_val = seen.less(means), seen_val.less(means)
-    validated = Validated(seen, seen_val, y[:, compared], y_val[:, compared], ingredients.profile_noise)
-    best = min((validated.tried(share) for share in possible_shares(seen)), key=error_of)
-    if ingredients.profile_noise:
-        others = [validated.tried(best.share, power, best.variance) for power in NOISE_POWERS[1:]]
-        best = min([best, *others], key=error_of)
-
-    ridge = KernelRidge(kernel(seen, seen, best.share), y, best.noise)
+    best = chosen(Compared(seen, seen_val, y[:, compared], y_val[:, compared]), ingredients, like)
+    ridge = best.ridge.of(y)
     multiples = target_multiples(ridge, best.penalty) if ingredients.target_penalties else np.ones(y.shape[1])
     coefficients = ridge.coefficients(best.penalty * multiples)
-    parts = zip(seen, seen.weights(best.share), strict=True)
+    parts = zip(seen, seen.weights(best.choices.share), strict=True)
     output = np.concatenate([np.float32(weight) * (part.T @ coefficients) for part, weight in parts])
-    return Output(output, np.float32(INTERCEPT) * coefficients.sum(axis=0) - means @ output, best.error)
+    bias = np.float32(INTERCEPT) * coefficients.sum(axis=0) - means @ output
+    return Output(output, bias, best.error, best.choices)
+
+
+def chosen(compared: Compared, ingredients: Ingredients, like: Choices | None) -> Attempt:
+    """The attempt with the lowest validation error; or the only one, if the choices are known."""
+    if like is not None:
+        return compared.tried(like)
+    share, *others = possible_shares(compared.seen)
+    squares = compared.squares_left_out(share) if ingredients.profile_noise else np.ones(len(compared.y))
+    power, *other_powers = NOISE_POWERS
+    best = compared.tried(Choices(share, power, squares))
+    for share in others:
+        best = min(best, compared.tried(Choices(share, power, squares)), key=error_of)
+    for power in other_powers if ingredients.profile_noise else ():
+        best = min(best, compared.tried(best.choices._replace(power=power)), key=error_of)
+    return best
 
 
 def possible_shares(seen: Inputs) -> tuple[float, ...]:
@@ -159,13 +183,12 @@ def possible_shares(seen: Inputs) -> tuple[float, ...]:
 
 
 class Attempt(NamedTuple):
-    """Choices and the validation error that they lead to."""
+    """The validation error that choices lead to, and the best penalty with them."""
 
     error: float
-    share: float
     penalty: float
-    noise: np.ndarray
-    variance: np.ndarray
+    choices: Choices
+    ridge: KernelRidge
 
 
 def error_of(attempt: Attempt) -> float:
@@ -173,34 +196,31 @@ def error_of(attempt: Attempt) -> float:
     return attempt.error
 
 
-class Validated(NamedTuple):
+class Compared(NamedTuple):
     """Centred inputs and some of the targets, of training and of validation."""
 
     seen: Inputs
     seen_val: Inputs
     y: np.ndarray
     y_val: np.ndarray
-    profile_noise: bool
 
-    def tried(self, share: float, power: float = NOISE_POWERS[0], variance: np.ndarray | None = None) -> Attempt:
-        """The best penalty; `variance` is what errors at profiles left out have, measured here if it is not known."""
-        between, between_val = (kernel(inputs, self.seen, share) for inputs in (self.seen, self.seen_val))
-        noise = np.ones(len(self.y))
-        if variance is None:
-            plain = KernelRidge(between, self.y, noise)
-            variance = np.square(plain.left_out(self.best_penalty(plain, between_val)[1]), dtype=np.float64).mean(
-                axis=1
-            )
-        if self.profile_noise:
-            noise = relative_noise(variance, power)
-        error, penalty = self.best_penalty(KernelRidge(between, self.y, noise), between_val)
-        return Attempt(error, share, penalty, noise, variance)
+    def tried(self, choices: Choices) -> Attempt:
+        """Fit with these choices and the best penalty."""
+        noise = relative_noise(choices.squares, choices.power)
+        return self.fitted(choices, noise)
 
-    def best_penalty(self, ridge: KernelRidge, between_val: np.ndarray) -> tuple[float, float]:
-        """The lowest validation error, and the penalty that has it."""
-        between_val = between_val.astype(np.float32)
+    def squares_left_out(self, share: float) -> np.ndarray:
+        """Mean squares of the errors at profiles left out, all of which have the same noise."""
+        equal = np.ones(len(self.y))
+        fit = self.fitted(Choices(share, 1.0, equal), equal)
+        return np.square(fit.ridge.left_out(fit.penalty), dtype=np.float64).mean(axis=1)
+
+    def fitted(self, choices: Choices, noise: np.ndarray) -> Attempt:
+        """Fit with the best penalty."""
+        ridge = KernelRidge(kernel(self.seen, self.seen, choices.share), self.y, noise)
+        between_val = kernel(self.seen_val, self.seen, choices.share).astype(np.float32)
         errors = [float(np.abs(between_val @ ridge.coefficients(penalty) - self.y_val).mean()) for penalty in PENALTIES]
-        return min(errors), float(PENALTIES[int(np.argmin(errors))])
+        return Attempt(min(errors), float(PENALTIES[int(np.argmin(errors))]), choices, ridge)
 
 
 class KernelRidge:
@@ -217,6 +237,12 @@ class KernelRidge:
         self.vectors = vectors.astype(np.float32)
         self.root = root.astype(np.float32)[:, None]
         self.projected = self.vectors.T @ (y * self.root)
+
+    def of(self, y: np.ndarray) -> KernelRidge:
+        """The same for other targets of the same profiles."""
+        other = copy.copy(self)
+        other.projected = self.vectors.T @ (y * self.root)
+        return other
 
     def coefficients(self, penalty: float | np.ndarray) -> np.ndarray:
         """Of every profile, shape (n_profiles, n_targets); `penalty` is one number, or one for each target."""
@@ -237,9 +263,9 @@ def kernel(some: Inputs, others: Inputs, share: float) -> np.ndarray:
     return result
 
 
-def relative_noise(variance: np.ndarray, power: float) -> np.ndarray:
+def relative_noise(squares: np.ndarray, power: float) -> np.ndarray:
     """The noise of each profile, one on average: the worse the others tell it, the less it counts."""
-    noise = variance**power
+    noise = squares**power
     noise = LEAST_NOISE + (1 - LEAST_NOISE) * noise / noise.mean()
     return noise / noise.mean()
 
@@ -286,4 +312,4 @@ def by_normal_equations(
     output = vectors @ (projected / (values + penalty)[:, None])
     bias = y_mean - mean @ output
     scale = np.sqrt(np.repeat(seen_val.weights(share), [part.shape[1] for part in seen_val]))
-    return Output((output * scale[:, None]).astype(np.float32), bias.astype(np.float32), error(penalty))
+    return Output((output * scale[:, None]).astype(np.float32), bias.astype(np.float32), error(penalty), None)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from dgex._closed_form import CENTRED, Arrays, Ingredients, Inputs, Output, centred, orthogonal_layer, output_layer
+from dgex._closed_form import (
+    CENTRED,
+    Arrays,
+    Choices,
+    Ingredients,
+    Inputs,
+    Output,
+    centred,
+    orthogonal_layer,
+    output_layer,
+)
 from dgex._derivatives import last_hidden
 from dgex._network import Layer, NetworkConfig, Parameters
 from dgex._partition import TargetSets
@@ -51,11 +61,11 @@ def closed_form_network(
 ) -> Parameters:
     """One network, for some of the targets."""
     hidden = tuple(Layer(*orthogonal_layer(*shape, rng)) for shape in config.layer_shapes[:-1])
-    choices = int(rng.integers(2**31))
+    seed = int(rng.integers(2**31))
     (X, y), (X_val, y_val) = train, validation
     targets = np.ascontiguousarray(y[:, members]), np.ascontiguousarray(y_val[:, members])
 
-    def solved(share: float) -> tuple[Output, Parameters]:
+    def solved(share: float, like: Choices | None = None) -> tuple[Output, Parameters]:
         """With so much of each profile's mean taken away, which the weights do for profiles as they are."""
         first, *others = hidden
         layers = (Layer(centred(first.kernel, share, axis=0), first.bias), *others)
@@ -64,13 +74,18 @@ def closed_form_network(
             landmarks = centred(X, share, axis=1) if config.linear_path else X[:, :0]
             return Inputs(landmarks, last_hidden(config.activation, layers, X, device))
 
-        output = output_layer(inputs, (X, targets[0]), (X_val, targets[1]), ingredients, np.random.default_rng(choices))
+        training, validation = (X, targets[0]), (X_val, targets[1])
+        output = output_layer(inputs, training, validation, ingredients, np.random.default_rng(seed), like)
         if config.linear_path:
             output.kernel[: config.n_inputs] = centred(output.kernel[: config.n_inputs], share, axis=0)
         return output, (*layers, Layer(output.kernel, output.bias))
 
-    shares = (0.0, CENTRED) if ingredients.centring else (0.0,)
-    return min((solved(share) for share in shares), key=lambda solution: solution[0].error)[1]
+    best, parameters = solved(0.0)
+    if ingredients.centring:
+        output, of_centred = solved(CENTRED, best.choices)
+        if output.error < best.error:
+            return of_centred
+    return parameters
 
 
 def stack(networks: list[Parameters]) -> Parameters:
