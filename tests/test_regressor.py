@@ -1101,6 +1101,14 @@ def test_starts_in_closed_form_are_for_all_networks(parameters):
     assert np.abs(model.predict(data.X[test]) - data.y[test]).mean() < 0.8 * np.abs(mean - data.y[test]).mean()
 
 
+def test_a_constant_gene_does_not_spoil_a_start_in_closed_form(profiles):
+    X, y = (array.copy() for array in profiles)
+    X[:, 3], y[:, 2] = 5.0, 7.0
+    model = DGEXRegressor(**CLOSED).fit(X, y)
+    np.testing.assert_allclose(model.predict(X)[:, 2], 7.0, rtol=1e-5)
+    assert np.abs(model.predict(X) - y).mean() < np.abs(y - y.mean(axis=0)).mean()
+
+
 def test_profiles_are_centred_where_validation_profiles_are_shifted():
     data = make_expression_profiles(300, n_landmarks=40, n_targets=30, random_state=0)
     train, validation, test = slice(0, 200), slice(200, 250), slice(250, None)

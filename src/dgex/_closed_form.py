@@ -275,7 +275,9 @@ def target_multiples(ridge: KernelRidge, penalty: float) -> np.ndarray:
     errors = np.array(
         [np.abs(ridge.left_out(penalty * multiple)).mean(axis=0, dtype=np.float64) for multiple in MULTIPLES]
     )
-    likelihood = np.exp(-len(ridge.root) * (errors / errors.min(axis=0) - 1))
+    least = errors.min(axis=0)
+    excess = np.divide(errors, least, out=np.ones_like(errors), where=least > 0) - 1  # constant targets have no errors
+    likelihood = np.exp(-len(ridge.root) * excess)
     exponents = np.log10(MULTIPLES)
     own = (likelihood * exponents[:, None]).sum(axis=0) / likelihood.sum(axis=0)
     common = exponents[errors.mean(axis=1).argmin()]
