@@ -109,6 +109,7 @@ def test_profiles_that_others_tell_badly_count_less(problem):
         np.square(KernelRidge((X[:60] @ X[:60].T).astype(float), spoiled, np.ones(60)).left_out(1.0)).mean(axis=1), 1.0
     )
     assert noise.mean() == pytest.approx(1.0)
+    np.testing.assert_array_equal(relative_noise(np.zeros(3), 1.5), np.ones(3))
     assert np.median(noise[wrong]) > 3 * np.median(noise[~wrong])
     errors = []
     for profile_noise in (False, True):

@@ -46,7 +46,6 @@ COMPARED_TARGETS = 1000
 # Profiles of the normal equations that are added up in single precision.
 BLOCK_ROWS = 4096
 
-
 # How much of a profile's mean over landmarks may be taken from all of them, which shifts of a platform live in.
 CENTRED = 0.5
 
@@ -266,6 +265,8 @@ def kernel(some: Inputs, others: Inputs, share: float) -> np.ndarray:
 def relative_noise(squares: np.ndarray, power: float) -> np.ndarray:
     """The noise of each profile, one on average: the worse the others tell it, the less it counts."""
     noise = squares**power
+    if not noise.any():  # nothing is told badly
+        return np.ones(len(noise))
     noise = LEAST_NOISE + (1 - LEAST_NOISE) * noise / noise.mean()
     return noise / noise.mean()
 
