@@ -69,12 +69,13 @@ def neighbor_means(search: NearestNeighbors, y: np.ndarray, X: np.ndarray) -> It
 
 def gene_neighbors(split: Split, seed: int) -> Fitted:
     """KNN-GE, the paper's baseline: the mean of the landmarks nearest to a target."""
-    model = KNNGeneRegressor(n_neighbors=max(GENE_NEIGHBORS)).fit(*split.train)
+    candidates = [n_neighbors for n_neighbors in GENE_NEIGHBORS if n_neighbors <= split.train.X.shape[1]]
+    model = KNNGeneRegressor(n_neighbors=max(candidates)).fit(*split.train)
     errors = {
         n_neighbors: overall_error(
             split.validation.y, model.set_params(n_neighbors=n_neighbors).predict(split.validation.X)
         ).mean
-        for n_neighbors in GENE_NEIGHBORS
+        for n_neighbors in candidates
     }
     chosen = min(errors, key=errors.get)
     return Fitted(model.set_params(n_neighbors=chosen).predict, {"neighbors": chosen})

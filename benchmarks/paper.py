@@ -1,0 +1,288 @@
+"""Repeat the tables and figures of Chen et al. (2016): `python -m benchmarks.paper`.
+
+Networks of every architecture and dropout rate are trained once each, their epoch chosen for both platforms, and
+compared with linear regression, its penalized forms and KNN-GE, tuned on the same validation profiles. Of the best
+architecture, two networks of random halves of the targets (the paper's) and of clustered halves stand beside the joint
+one.
+
+Without files, the compendium is that of human arrays with the RNA-seq of two other laboratories, which needs the folder
+of real expression data (`DGEX_DATA`, or ../shared/data beside the checkout). With `--arrays`, `--rnaseq` and
+`--landmarks` it is that of the files, in any format that dgex.io reads, normalized before: those of GSE92743 give the
+paper's scale (docs/public-data.md). The 27 networks need `--units 3000 6000 9000` and a GPU; the default is one width.
+
+Everything that is trained is kept in the folder; run it again to go on. Writes tables.md and the figures there, and
+results/paper.json unless it is told not to. About half an hour on two cores by default.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks._results import provenance, write
+from benchmarks.accuracy._datasets import Profiles, Split, by_role, human
+from benchmarks.accuracy._linear import lasso, least_squares, ridge
+from benchmarks.accuracy._methods import gene_neighbors
+from dgex import DGEXRegressor, QuantileJointNormalizer
+from dgex.io import open_expression
+from dgex.metrics import genewise_mae, relative_improvement, win_rate
+from dgex.plotting import ArchitectureDisplay, GenewiseComparisonDisplay, GenewiseErrorDisplay, TrainingCurveDisplay
+from dgex.preprocessing import gene_scaling, standardized
+
+LAYERS = (1, 2, 3)
+DROPOUT = (0.0, 0.1, 0.25)
+
+# The paper's names of the linear models, by what they are here.
+BASELINES = {"LR": least_squares, "LR-L1": lasso, "LR-L2": ridge, "KNN-GE": gene_neighbors}
+
+# Which targets share a network: all, random halves as in the paper, or halves of similar targets.
+PARTITIONS = {
+    "joint": {},
+    "random halves": {"n_partitions": 2},
+    "clustered halves": {"n_partitions": 2, "partition": "clustered"},
+}
+
+# Shares of the arrays for validation and test, as in the paper; and of RNA-seq, if it has no validation file.
+HELD_OUT = 0.1
+
+
+class Platform(NamedTuple):
+    """What networks are chosen on and tested on."""
+
+    name: str
+    validation: Profiles
+    test: Profiles
+
+
+class Compendium(NamedTuple):
+    """Training profiles, and two platforms to infer; each is standardized by itself."""
+
+    train: Profiles
+    platforms: tuple[Platform, Platform]
+
+
+class Cell(NamedTuple):
+    """A network to be trained."""
+
+    layers: int
+    units: int
+    dropout: float
+    partition: str = "joint"
+
+    @property
+    def name(self) -> str:
+        """As the paper calls it, with the partition where that is not all targets together."""
+        name = f"D-GEX-{round(100 * self.dropout)}%-{self.units}x{self.layers}"
+        return name if self.partition == "joint" else f"{name}, {self.partition}"
+
+
+class Trained(NamedTuple):
+    """Gene-wise errors on both platforms, the best epochs for them, and what the network's history says."""
+
+    errors: list[np.ndarray]
+    best_epochs: list[list[int]]
+    history: list[dict[str, float]]
+
+
+def of_the_data_folder(seed: int) -> Compendium:
+    """Human arrays, split at random; lymphoblastoid RNA-seq to choose on, glioblastoma RNA-seq to test on."""
+    expression, _, is_landmark = human()
+    arrays = expression["arrays"]
+    train, *held_out = split(len(arrays), seed)
+    normalizer = QuantileJointNormalizer().fit(arrays[train])
+    counts = QuantileJointNormalizer(ties="dense", reference=normalizer.reference_quantiles_)
+    rnaseq = [counts.fit_transform(expression[name]) for name in ("lymphoblastoid", "glioblastoma")]
+    arrays = normalizer.transform(arrays)
+    return compendium([arrays[rows] for rows in (train, *held_out)], rnaseq, is_landmark)
+
+
+def of_files(arrays: Path, rnaseq: Path, validation: Path | None, landmarks: Path, seed: int) -> Compendium:
+    """Expression of the genes that all files have; the landmarks are listed one in each line."""
+    with open_expression(arrays) as array_file, open_expression(rnaseq) as rnaseq_file:
+        genes = [gene for gene in array_file.gene_ids if gene in set(rnaseq_file.gene_ids)]
+        parts = split(len(array_file.profile_ids), seed)
+        of_arrays = [array_file.read(rows, genes) for rows in parts]
+        of_rnaseq = [rnaseq_file.read(genes=genes)]
+    if validation is None:
+        train, chosen_on, test = split(len(of_rnaseq[0]), seed)
+        of_rnaseq = [of_rnaseq[0][chosen_on], of_rnaseq[0][np.concatenate([train, test])]]
+    else:
+        with open_expression(validation) as file:
+            of_rnaseq.insert(0, file.read(genes=genes))
+    return compendium(of_arrays, of_rnaseq, np.isin(genes, landmarks.read_text().split()))
+
+
+def split(n_profiles: int, seed: int) -> list[np.ndarray]:
+    """Rows for training, validation and test."""
+    order = np.random.default_rng(seed).permutation(n_profiles)
+    n_held_out = max(1, round(HELD_OUT * n_profiles))
+    return [np.sort(rows) for rows in np.split(order, [n_profiles - 2 * n_held_out, n_profiles - n_held_out])]
+
+
+def compendium(arrays: list[np.ndarray], rnaseq: list[np.ndarray], is_landmark: np.ndarray) -> Compendium:
+    """Standardize: arrays by the training profiles, each RNA-seq data set by itself, as in the paper."""
+    statistics = gene_scaling(arrays[0])
+    train, *of_arrays = [by_role(standardized(part, *statistics), is_landmark) for part in arrays]
+    of_rnaseq = [by_role(standardized(part, *gene_scaling(part)), is_landmark) for part in rnaseq]
+    return Compendium(train, (Platform("arrays", *of_arrays), Platform("RNA-seq", *of_rnaseq)))
+
+
+def trained(cell: Cell, data: Compendium, epochs: int, seed: int) -> Trained:
+    """Train once, and choose the epoch for each platform by its own validation profiles."""
+    model = DGEXRegressor(
+        hidden_layer_sizes=(cell.units,) * cell.layers,
+        dropout=cell.dropout,
+        max_iter=epochs,
+        standardize=False,
+        random_state=seed,
+        **PARTITIONS[cell.partition],
+    )
+    sets = [platform.validation for platform in data.platforms]
+    model.fit(*data.train, X_val=tuple(part.X for part in sets), y_val=tuple(part.y for part in sets))
+    models = [model.best_model(number) for number in range(len(sets))]
+    errors = [
+        genewise_mae(platform.test.y, best.predict(platform.test.X))
+        for best, platform in zip(models, data.platforms, strict=True)
+    ]
+    return Trained(errors, [np.atleast_1d(best.best_epoch_).tolist() for best in models], model.history_)
+
+
+def baselines(data: Compendium, seed: int) -> dict[str, list[np.ndarray]]:
+    """Gene-wise errors of the other models on both platforms."""
+    return {
+        name: [
+            genewise_mae(platform.test.y, fit(Split(data.train, *platform[1:]), seed).predict(platform.test.X))
+            for platform in data.platforms
+        ]
+        for name, fit in BASELINES.items()
+    }
+
+
+def kept(folder: Path, name: str, make: Any) -> Any:
+    """What is stored under a name, or what is made and stored now."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        print(f"{name} ...", flush=True)
+        path.with_suffix(".part").write_text(json.dumps(make(), default=np.ndarray.tolist))
+        path.with_suffix(".part").replace(path)
+    return json.loads(path.read_text())
+
+
+def table(platform: int, networks: dict[Cell, Trained], others: dict[str, list[np.ndarray]]) -> Iterator[str]:
+    """Table 1 (arrays) or 2 (RNA-seq): overall errors, and standard deviations over genes."""
+    units = sorted({cell.units for cell in networks})
+    yield "| layers | dropout | " + " | ".join(f"{size} units" for size in units) + " |"
+    yield "|---|---|" + "---:|" * len(units)
+    for layers in LAYERS:
+        for dropout in DROPOUT:
+            errors = [networks[Cell(layers, size, dropout)].errors[platform] for size in units]
+            cells = [f"{error.mean():.4f} ± {error.std():.4f}" for error in errors]
+            yield f"| {layers} | {dropout:.0%} | " + " | ".join(cells) + " |"
+    for name, errors in others.items():
+        error = errors[platform]
+        yield f"| {name} | | {error.mean():.4f} ± {error.std():.4f} |" + " |" * (len(units) - 1)
+
+
+def draw(folder: Path, platform: int, name: str, networks: dict[Cell, Trained], others: dict[str, Any]) -> None:
+    """Figures 1 to 5 of one platform, and the partitions side by side."""
+    joint = {cell: network for cell, network in networks.items() if cell.partition == "joint"}
+    best = best_of(joint, platform)
+    rows = [{**cell._asdict(), "error": network.errors[platform].mean()} for cell, network in joint.items()]
+    levels = {other: errors[platform].mean() for other, errors in others.items()}
+    figures = {"architectures": ArchitectureDisplay.from_results(rows, baselines=levels)}
+    of_best = {best.name: joint[best].errors[platform]}
+    by_gene = {**of_best, **{other: others[other][platform] for other in ("LR", "KNN-GE")}}
+    figures["densities"] = GenewiseErrorDisplay(by_gene, unit="standardized expression")
+    for other in ("LR", "KNN-GE"):
+        pair = joint[best].errors[platform], others[other][platform]
+        figures[f"against {other}"] = GenewiseComparisonDisplay(*pair, names=(best.name, other))
+    of_dropout = {f"dropout {dropout:.0%}": joint[best._replace(dropout=dropout)] for dropout in DROPOUT}
+    figures["learning curves"] = TrainingCurveDisplay(
+        {label: renamed(network.history, platform) for label, network in of_dropout.items()},
+        best_epochs={label: network.best_epochs[platform] for label, network in of_dropout.items()},
+        validation_names=[name],
+    )
+    for cell, network in networks.items():
+        if cell.partition != "joint":
+            pair = network.errors[platform], joint[cell._replace(partition="joint")].errors[platform]
+            figures[cell.partition] = GenewiseComparisonDisplay(*pair, names=(cell.partition, "joint"))
+    for what, display in figures.items():
+        figure = Figure(figsize=(7, 5), layout="constrained")
+        axes = figure.subplots(2, 1, height_ratios=(3, 1)) if what == "learning curves" else figure.subplots()
+        display.plot(ax=axes)
+        figure.savefig(folder / f"{name} {what}.png".replace(" ", "_"), dpi=150)
+
+
+def best_of(networks: dict[Cell, Trained], platform: int) -> Cell:
+    """The network with the lowest error on a platform's validation profiles."""
+    column = f"validation_mae_{platform}"
+    return min(networks, key=lambda cell: min(record[column] for record in networks[cell].history))
+
+
+def renamed(history: list[dict[str, float]], platform: int) -> list[dict[str, float]]:
+    """A history with the errors of one validation set only, as if it were the only one."""
+    column = f"validation_mae_{platform}"
+    kept_columns = ("epoch", "learning_rate", "loss", "train_mae")
+    return [{**{key: record[key] for key in kept_columns}, "validation_mae_0": record[column]} for record in history]
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Train what is missing, write tables and figures."""
+    origin, folder, seed = provenance(), arguments.folder, arguments.seed
+    folder.mkdir(parents=True, exist_ok=True)
+    files = arguments.arrays, arguments.rnaseq, arguments.validation, arguments.landmarks
+    data = of_files(*files, seed) if arguments.arrays else of_the_data_folder(seed)
+    others = {
+        name: [np.array(error) for error in errors]
+        for name, errors in kept(folder, "baselines", lambda: baselines(data, seed)).items()
+    }
+    networks: dict[Cell, Trained] = {}
+
+    def run(cell: Cell) -> None:
+        stored = kept(folder, cell.name, lambda: trained(cell, data, arguments.epochs, seed))
+        networks[cell] = Trained([np.array(error) for error in stored[0]], *stored[1:])
+
+    for layers in LAYERS:
+        for units in arguments.units:
+            for dropout in DROPOUT:
+                run(Cell(layers, units, dropout))
+    best = best_of(networks, 0)
+    for partition in PARTITIONS:
+        run(best._replace(partition=partition))
+
+    text, results = [], []
+    for number, platform in enumerate(data.platforms):
+        joint = {cell: network for cell, network in networks.items() if cell.partition == "joint"}
+        text += [f"Table {number + 1}: {platform.name}", "", *table(number, joint, others), ""]
+        draw(folder, number, platform.name, networks, others)
+        models = {cell.name: network.errors[number] for cell, network in networks.items()}
+        for name, error in {**models, **{name: errors[number] for name, errors in others.items()}}.items():
+            linear = others["LR"][number]
+            comparison = {"vs LR": relative_improvement(error.mean(), linear.mean()), "won": win_rate(error, linear)}
+            results.append(
+                {"platform": platform.name, "model": name, "MAE": error.mean(), "sd": error.std(), **comparison}
+            )
+    (folder / "tables.md").write_text("\n".join(text))
+    print("\n".join(text))
+    if not arguments.no_results:
+        write("paper", results, origin)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arrays", type=Path, help="training compendium, a file of expression")
+    parser.add_argument("--rnaseq", type=Path, help="the other platform, with the same genes")
+    parser.add_argument(
+        "--validation", type=Path, help="profiles to choose for the other platform by; or a tenth of it"
+    )
+    parser.add_argument("--landmarks", type=Path, help="list of the landmarks")
+    parser.add_argument("--units", type=int, nargs="+", default=[500])
+    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("paper"), help="for what is trained, tables and figures")
+    parser.add_argument("--no-results", action="store_true", help="leave results/paper.json alone")
+    main(parser.parse_args())

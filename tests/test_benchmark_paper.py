@@ -1,0 +1,76 @@
+"""The paper's tables and figures, repeated in small from files."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+from benchmarks import paper
+
+from dgex.datasets import make_expression_profiles
+from dgex.io import write_expression
+
+
+@pytest.fixture
+def arguments(tmp_path, monkeypatch):
+    """A small compendium in files, the RNA-seq with its genes in another order and two more."""
+    monkeypatch.setattr(paper, "LAYERS", (1,))
+    data = make_expression_profiles(160, n_landmarks=12, n_targets=20, random_state=0)
+    names, expression = [*data.landmark_names, *data.target_names], np.hstack([data.X, data.y])
+    write_expression(
+        tmp_path / "arrays.gctx", expression[:100], profile_ids=[f"a{n}" for n in range(100)], gene_ids=names
+    )
+    rnaseq = np.hstack([np.zeros((60, 2)), expression[100:, ::-1]])
+    write_expression(
+        tmp_path / "rnaseq.tsv", rnaseq, profile_ids=[f"r{n}" for n in range(60)], gene_ids=["x", "y", *names[::-1]]
+    )
+    (tmp_path / "landmarks.txt").write_text("\n".join(data.landmark_names))
+    return argparse.Namespace(
+        arrays=tmp_path / "arrays.gctx",
+        rnaseq=tmp_path / "rnaseq.tsv",
+        validation=None,
+        landmarks=tmp_path / "landmarks.txt",
+        units=[8],
+        epochs=3,
+        seed=0,
+        folder=tmp_path / "paper",
+        no_results=True,
+    )
+
+
+def test_tables_and_figures_are_made_once(arguments, capsys, monkeypatch):
+    paper.main(arguments)
+    printed = capsys.readouterr().out
+    assert printed.count("...") == 1 + 3 + 2  # baselines, dropout rates, partitions
+    figures = sorted(path.name for path in arguments.folder.glob("*.png"))
+    assert len(figures) == 2 * 7
+    assert "arrays_clustered_halves.png" in figures
+    tables = (arguments.folder / "tables.md").read_text()
+    assert [tables.count(text) for text in ("Table 1: arrays", "Table 2: RNA-seq")] == [1, 1]
+    assert [tables.count(text) for text in ("| KNN-GE |", "| LR-L1 |")] == [2, 2]
+    stored = json.loads((arguments.folder / "D-GEX-10%-8x1.json").read_text())
+    assert [len(errors) for errors in stored[0]] == [20, 20]
+    assert f"| 1 | 10% | {np.mean(stored[0][0]):.4f} ±" in tables
+    monkeypatch.setattr(paper, "trained", None)  # nothing is trained again
+    paper.main(arguments)
+    assert (arguments.folder / "tables.md").read_text() == tables
+
+
+def test_platforms_are_scaled_by_themselves_and_share_no_profiles(arguments):
+    files = arguments.arrays, arguments.rnaseq, arguments.validation, arguments.landmarks
+    data = paper.of_files(*files, seed=0)
+    assert (data.train.X.shape, data.train.y.shape) == ((80, 12), (80, 20))
+    arrays, rnaseq = data.platforms
+    assert [len(part.X) for part in (arrays.validation, arrays.test, rnaseq.validation, rnaseq.test)] == [10, 10, 6, 54]
+    for part in (data.train, rnaseq.test):
+        np.testing.assert_allclose(part.y.mean(axis=0), 0, atol=1e-5)
+    everything = np.vstack([data.train.X, arrays.validation.X, arrays.test.X])
+    assert len(np.unique(everything, axis=0)) == 100
+
+
+def test_the_best_network_is_chosen_on_validation_profiles():
+    def network(validation, test):
+        return paper.Trained([np.array([test])], [[1]], [{"validation_mae_0": validation}])
+
+    one, other = paper.Cell(1, 8, 0.0), paper.Cell(1, 8, 0.1)
+    assert paper.best_of({one: network(0.5, 0.9), other: network(0.6, 0.1)}, 0) == one
