@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from dgex import _training
+from dgex import _draws, _training
 from dgex._network import Layer, NetworkConfig, initial_parameters, shown, stacked
 from dgex._optimizer import AT_REST, LearningRateDecay, OptimizerSettings, make_optimizer, paper_layer_rates
 from dgex._partition import TargetSets, one_set
@@ -403,14 +403,14 @@ def test_best_epochs_are_scored_again_on_other_validation_data():
     ("n_profiles", "fraction", "n_held_out"), [(100, 0.1, 10), (7, 0.1, 1), (2, 0.9, 1), (50, 0, 0)]
 )
 def test_held_out_profiles_and_the_others_are_all(n_profiles, fraction, n_held_out):
-    rows, held_out = _training.hold_out(n_profiles, fraction, seed=3)
+    rows, held_out = _draws.hold_out(n_profiles, fraction, seed=3)
     assert len(held_out) == n_held_out
     assert sorted([*rows, *held_out]) == list(range(n_profiles))
 
 
 def test_monitored_profiles_are_training_profiles():
     rows = np.arange(0, 1000, 2)
-    chosen = _training.monitored(rows, 50, seed=0)
+    chosen = _draws.monitored(rows, 50, seed=0)
     assert len(set(chosen)) == 50
     assert set(chosen) <= set(rows)
-    assert _training.monitored(rows, 5000, seed=0) is rows
+    assert _draws.monitored(rows, 5000, seed=0) is rows
