@@ -24,10 +24,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks._results import provenance, write
-from benchmarks.accuracy._datasets import Profiles, Split, by_role, human
+from benchmarks.accuracy._datasets import Parts, Profiles, Split, arrays_split, by_role, human, platforms_split
 from benchmarks.accuracy._linear import lasso, least_squares, ridge
 from benchmarks.accuracy._methods import gene_neighbors
-from dgex import DGEXRegressor, QuantileJointNormalizer
+from dgex import DGEXRegressor
 from dgex.io import open_expression
 from dgex.metrics import genewise_mae, relative_improvement, win_rate
 from dgex.plotting import ArchitectureDisplay, GenewiseComparisonDisplay, GenewiseErrorDisplay, TrainingCurveDisplay
@@ -90,14 +90,12 @@ class Trained(NamedTuple):
 
 def of_the_data_folder(seed: int) -> Compendium:
     """Human arrays, split at random; lymphoblastoid RNA-seq to choose on, glioblastoma RNA-seq to test on."""
-    expression, _, is_landmark = human()
-    arrays = expression["arrays"]
-    train, *held_out = split(len(arrays), seed)
-    normalizer = QuantileJointNormalizer().fit(arrays[train])
-    counts = QuantileJointNormalizer(ties="dense", reference=normalizer.reference_quantiles_)
-    rnaseq = [counts.fit_transform(expression[name]) for name in ("lymphoblastoid", "glioblastoma")]
-    arrays = normalizer.transform(arrays)
-    return compendium([arrays[rows] for rows in (train, *held_out)], rnaseq, is_landmark)
+    parts = split(len(human().groups), seed)
+    arrays, rnaseq = arrays_split(human(), parts), platforms_split(human(), parts.train)
+    return Compendium(
+        arrays.train,
+        (Platform("arrays", arrays.validation, arrays.test), Platform("RNA-seq", rnaseq.validation, rnaseq.test)),
+    )
 
 
 def of_files(arrays: Path, rnaseq: Path, validation: Path | None, landmarks: Path, seed: int) -> Compendium:
@@ -116,11 +114,12 @@ def of_files(arrays: Path, rnaseq: Path, validation: Path | None, landmarks: Pat
     return compendium(of_arrays, of_rnaseq, np.isin(genes, landmarks.read_text().split()))
 
 
-def split(n_profiles: int, seed: int) -> list[np.ndarray]:
+def split(n_profiles: int, seed: int) -> Parts:
     """Rows for training, validation and test."""
     order = np.random.default_rng(seed).permutation(n_profiles)
     n_held_out = max(1, round(HELD_OUT * n_profiles))
-    return [np.sort(rows) for rows in np.split(order, [n_profiles - 2 * n_held_out, n_profiles - n_held_out])]
+    borders = [n_profiles - 2 * n_held_out, n_profiles - n_held_out]
+    return Parts(*(np.sort(rows) for rows in np.split(order, borders)))
 
 
 def compendium(arrays: list[np.ndarray], rnaseq: list[np.ndarray], is_landmark: np.ndarray) -> Compendium:

@@ -59,7 +59,7 @@ def test_the_kernel_is_that_of_the_weighted_inputs(problem):
     X, _ = problem
     some, others = Inputs(X[:10], np.abs(X[:10])), Inputs(X[10:], np.abs(X[10:]))
     expected = some.weighted(0.3) @ others.weighted(0.3).T + _closed_form.INTERCEPT
-    np.testing.assert_allclose(kernel(some, others, 0.3), expected, rtol=1e-5)
+    np.testing.assert_allclose(kernel(some.overlaps(others), some.weights(0.3)), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("linear_path", [True, False])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +75,10 @@ class Inputs(NamedTuple):
         """The distance from the means."""
         n_landmarks = self.landmarks.shape[1]
         return Inputs(self.landmarks - means[:n_landmarks], self.units - means[n_landmarks:])
+
+    def overlaps(self, others: Inputs) -> tuple[np.ndarray, np.ndarray]:
+        """Products with other profiles, of landmarks and of units, each of shape (n_profiles, n_others)."""
+        return self.landmarks @ others.landmarks.T, self.units @ others.units.T
 
     def weights(self, share: float) -> tuple[float, float]:
         """How much the square of a landmark and that of a hidden unit count, all units together about the share."""
@@ -151,7 +156,8 @@ def by_kernel(
     seen, seen_val = inputs(X), inputs(X_val)
     means = seen.means
     seen, seen_val = seen.less(means), seen_val.less(means)
-    best = chosen(Compared(seen, seen_val, y[:, compared], y_val[:, compared]), ingredients, like)
+    overlaps, overlaps_val = seen.overlaps(seen), seen_val.overlaps(seen)
+    best = chosen(Compared(seen, overlaps, overlaps_val, y[:, compared], y_val[:, compared]), ingredients, like)
     ridge = best.ridge.of(y)
     multiples = target_multiples(ridge, best.penalty) if ingredients.target_penalties else np.ones(y.shape[1])
     coefficients = ridge.coefficients(best.penalty * multiples)
@@ -166,13 +172,16 @@ def chosen(compared: Compared, ingredients: Ingredients, like: Choices | None) -
     if like is not None:
         return compared.tried(like)
     share, *others = possible_shares(compared.seen)
-    squares = compared.squares_left_out(share) if ingredients.profile_noise else np.ones(len(compared.y))
     power, *other_powers = NOISE_POWERS
+    squares = np.ones(len(compared.y))
+    if ingredients.profile_noise:
+        equal = compared.tried(Choices(share, power, squares))
+        squares = np.square(equal.ridge.left_out(equal.penalty), dtype=np.float64).mean(axis=1)
     best = compared.tried(Choices(share, power, squares))
     for share in others:
-        best = min(best, compared.tried(Choices(share, power, squares)), key=error_of)
+        best = min(best, compared.tried(Choices(share, power, squares)), key=attrgetter("error"))
     for power in other_powers if ingredients.profile_noise else ():
-        best = min(best, compared.tried(best.choices._replace(power=power)), key=error_of)
+        best = min(best, compared.tried(best.choices._replace(power=power)), key=attrgetter("error"))
     return best
 
 
@@ -190,34 +199,20 @@ class Attempt(NamedTuple):
     ridge: KernelRidge
 
 
-def error_of(attempt: Attempt) -> float:
-    """What the best attempt has least of."""
-    return attempt.error
-
-
 class Compared(NamedTuple):
-    """Centred inputs and some of the targets, of training and of validation."""
+    """Some of the targets, and what training profiles have in common among themselves and with validation profiles."""
 
-    seen: Inputs
-    seen_val: Inputs
+    seen: Inputs  # of training profiles, centred
+    overlaps: tuple[np.ndarray, np.ndarray]
+    overlaps_val: tuple[np.ndarray, np.ndarray]
     y: np.ndarray
     y_val: np.ndarray
 
     def tried(self, choices: Choices) -> Attempt:
         """Fit with these choices and the best penalty."""
-        noise = relative_noise(choices.squares, choices.power)
-        return self.fitted(choices, noise)
-
-    def squares_left_out(self, share: float) -> np.ndarray:
-        """Mean squares of the errors at profiles left out, all of which have the same noise."""
-        equal = np.ones(len(self.y))
-        fit = self.fitted(Choices(share, 1.0, equal), equal)
-        return np.square(fit.ridge.left_out(fit.penalty), dtype=np.float64).mean(axis=1)
-
-    def fitted(self, choices: Choices, noise: np.ndarray) -> Attempt:
-        """Fit with the best penalty."""
-        ridge = KernelRidge(kernel(self.seen, self.seen, choices.share), self.y, noise)
-        between_val = kernel(self.seen_val, self.seen, choices.share).astype(np.float32)
+        weights = self.seen.weights(choices.share)
+        ridge = KernelRidge(kernel(self.overlaps, weights), self.y, relative_noise(choices.squares, choices.power))
+        between_val = kernel(self.overlaps_val, weights).astype(np.float32)
         errors = [float(np.abs(between_val @ ridge.coefficients(penalty) - self.y_val).mean()) for penalty in PENALTIES]
         return Attempt(min(errors), float(PENALTIES[int(np.argmin(errors))]), choices, ridge)
 
@@ -254,11 +249,11 @@ class KernelRidge:
         return (self.vectors @ (self.projected * inverse.astype(np.float32)[:, None])) / leverage
 
 
-def kernel(some: Inputs, others: Inputs, share: float) -> np.ndarray:
-    """What two sets of profiles have in common, an intercept included; float64 of shape (n_some, n_others)."""
-    result = np.full((len(some.units), len(others.units)), INTERCEPT)
-    for left, right, weight in zip(some, others, others.weights(share), strict=True):
-        result += weight * (left @ right.T).astype(np.float64)
+def kernel(overlaps: tuple[np.ndarray, np.ndarray], weights: tuple[float, float]) -> np.ndarray:
+    """What two sets of profiles have in common, an intercept included; float64."""
+    result = np.full(overlaps[0].shape, INTERCEPT)
+    for overlap, weight in zip(overlaps, weights, strict=True):
+        result += weight * overlap.astype(np.float64)
     return result
 
 

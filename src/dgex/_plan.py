@@ -21,6 +21,9 @@ from dgex.preprocessing import find_genes
 # Bytes of the profiles that are written at a time; about eight times as many are in memory.
 CHUNK_BYTES = 2**27
 
+# Networks predict so many profiles at a time on CPUs, and take as long for fewer.
+BLOCK_ROWS = 512
+
 # What a gene of the result is: measured, inferred, or a landmark that was not measured and has the mean of training.
 ROLE, ROLES = "role", ("landmark", "target", "imputed")
 
@@ -87,7 +90,7 @@ class InferencePlan:
     def chunk_size(self) -> int:
         """Profiles at a time."""
         n_profiles = max(1, CHUNK_BYTES // (4 * len(self.gene_ids)))
-        return n_profiles // 512 * 512 or n_profiles
+        return n_profiles // BLOCK_ROWS * BLOCK_ROWS or n_profiles
 
     def chunks(self, start: int, stop: int | None = None) -> Iterator[slice]:
         """The profiles from a position on, to the end or another position, some at a time."""

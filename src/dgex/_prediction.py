@@ -59,8 +59,7 @@ def predict_on_devices(
 ) -> None:
     """The devices do all; the host copies their results."""
     program = predict_program(config, layout)
-    padded = config.padded_to(layout.n_shards)
-    stack = placed(resized(stack, jax.eval_shape(lambda: initial_parameters(padded, jax.random.key(0)))), layout)
+    stack = placed(resized(stack, structure(config, layout)), layout)
     scaling = place_scaling(scaling, sets, layout)
 
     def begin(x: np.ndarray) -> jax.Array:
@@ -86,10 +85,8 @@ def predict_on_host(
     Its product takes two thirds of the time of XLA's on processors with wide vectors, and writes into the same memory
     for every block.
     """
-    padded = config.padded_to(layout.n_shards)
     *hidden, output = stack
-    *structure, _ = jax.eval_shape(lambda: initial_parameters(padded, jax.random.key(0)))
-    placed_hidden = placed(resized(tuple(hidden), tuple(structure)), layout)
+    placed_hidden = placed(resized(tuple(hidden), structure(config, layout)[:-1]), layout)
     program = hidden_program(config, layout)
     x_mean, x_scale, y_mean, y_scale = (np.asarray(values, dtype=np.float32) for values in scaling)
     statistics = [layout.put(values, layout.replicated) for values in (x_mean, x_scale)]
@@ -149,6 +146,12 @@ def equal_parts(size: int, most: int) -> Iterator[slice]:
     step = -(-size // -(-size // most))
     for start in range(0, size, step):
         yield slice(start, min(start + step, size))
+
+
+def structure(config: NetworkConfig, layout: Layout) -> Parameters:
+    """Shapes of the parameters on the devices."""
+    padded = config.padded_to(layout.n_shards)
+    return jax.eval_shape(lambda: initial_parameters(padded, jax.random.key(0)))
 
 
 def placed(tree: Parameters, layout: Layout) -> Parameters:

@@ -221,7 +221,7 @@ def session_on(
                 generator(seed, CLOSED_FORM),
                 own_devices(devices)[0],
             )
-            start_from(parameters, run, config, layout, data)
+            start_from(parameters, run, config, layout, n_best)
     rates = training_rates(model, config, targets, learning_rate)
     settings = {name: getattr(model, name) for name in SETTINGS}
     return Session(config, layout, data, rates, scaling, run, settings, demand)

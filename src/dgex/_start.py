@@ -33,14 +33,21 @@ def closed_form_parameters(
     rng: np.random.Generator,
     device: jax.Device,
 ) -> Parameters:
-    """Random orthogonal hidden layers and the output layers that are best on them, of every network of a stack."""
+    """Random orthogonal hidden layers and the output layers that are best on them, as a stack of networks."""
     train, validation = as_seen(train, scaling), as_seen(validation, scaling)
-    return stack(
-        [
+    *hidden, outputs = zip(
+        *(
             closed_form_network(config, members, train, validation, ingredients, rng, device)
             for members in targets.members
-        ]
+        ),
+        strict=True,
     )
+    kernel = np.empty((len(outputs[0].kernel), targets.n_targets), dtype=np.float32)
+    bias = np.empty(targets.n_targets, dtype=np.float32)
+    for members, output in zip(targets.members, outputs, strict=True):
+        kernel[:, members], bias[members] = output
+    stacks = [Layer(*map(np.stack, zip(*layers, strict=True))) for layers in hidden]
+    return (*stacks, Layer(targets.split(kernel), targets.split(bias)))
 
 
 def as_seen(arrays: Arrays, scaling: Scaling) -> Arrays:
@@ -86,15 +93,3 @@ def closed_form_network(
         if output.error < best.error:
             return of_centred
     return parameters
-
-
-def stack(networks: list[Parameters]) -> Parameters:
-    """Networks one above the other; outputs that a smaller one does not have are zero."""
-    n_outputs = max(len(output.bias) for *_, output in networks)
-
-    def padded(layer: Layer) -> Layer:
-        missing = n_outputs - len(layer.bias)
-        return Layer(np.pad(layer.kernel, [(0, 0), (0, missing)]), np.pad(layer.bias, (0, missing)))
-
-    networks = [(*hidden, padded(output)) for *hidden, output in networks]
-    return tuple(Layer(*map(np.stack, zip(*layers, strict=True))) for layers in zip(*networks, strict=True))

@@ -133,17 +133,17 @@ def start_run(
 
 
 def start_from(
-    parameters: Parameters, run: TrainingRun, config: TrainConfig, layout: Layout, data: TrainingData
+    parameters: Parameters, run: TrainingRun, config: TrainConfig, layout: Layout, n_validation_sets: int
 ) -> None:
-    """Give a run other parameters to start from, in the form of a stack, which are a model that can be selected."""
+    """Give a run other parameters to start from, in the form of a stack, which are a model that can be selected.
+
+    `train` measures them on the validation sets.
+    """
     padded = state_structure(config.padded_for(layout))
     run.state = run.state._replace(parameters=layout.place(resized(parameters, padded.parameters)))
-    errors = [
-        mean_absolute_errors(config.network, layout, run.state.parameters, profiles, data.scaling)
-        for profiles in data.validation
-    ]
-    nothing = (BestEpoch(),) * len(errors)
-    run.best = updated_best(nothing, run.state.parameters, run.epoch, data.training.targets, errors)
+    kept = jax.tree.map(jnp.copy, run.state.parameters)  # the next step overwrites them
+    n_networks = len(run.decay)
+    run.best = (BestEpoch(kept, (run.epoch,) * n_networks, (math.inf,) * n_networks),) * n_validation_sets
 
 
 def train(

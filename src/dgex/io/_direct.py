@@ -76,7 +76,7 @@ class DirectWriter:
 
 def direct_writer(path: Path, matrix: Any) -> DirectWriter | None:
     """Writes into a file that HDF5 has open; None where that is not possible or not worth it."""
-    if matrix.chunks is None or np.prod(matrix.chunks) * matrix.dtype.itemsize % PAGE_BYTES:
+    if np.prod(matrix.chunks) * matrix.dtype.itemsize % PAGE_BYTES:
         return None
     if matrix.id.get_create_plist().get_nfilters() or not hasattr(os, "O_DIRECT"):
         return None
