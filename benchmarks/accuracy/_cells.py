@@ -4,6 +4,7 @@ What is compared gene by gene (a share of genes won) needs the gene-wise errors 
 cache beside the code, not in the results; baselines that are not in it are run again.
 """
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -37,11 +38,18 @@ class Cell(NamedTuple):
 
 
 class Results:
-    """Rows of a file of results, each with the run that it comes from, written after every cell."""
+    """Rows of a file of results, each with the run that it comes from, written after every cell.
+
+    Several runs may write to one file.
+    """
 
     def __init__(self, path: Path, cache: Path, origin: dict[str, Any]) -> None:
-        stored = json.loads(path.read_text()) if path.exists() else {"runs": [], "rows": []}
         self.path, self.cache, self.origin = path, cache, origin
+        self.read()
+
+    def read(self) -> None:
+        """What the file holds now: other runs may have written to it."""
+        stored = json.loads(self.path.read_text()) if self.path.exists() else {"runs": [], "rows": []}
         self.runs: list[dict[str, Any]] = stored["runs"]
         self.rows: dict[Cell, dict[str, Any]] = {cell_of(row): row for row in stored["rows"]}
 
@@ -55,16 +63,20 @@ class Results:
 
     def add(self, cell: Cell, row: dict[str, Any]) -> None:
         """Store a finished cell, compare it and those that are compared with it."""
-        if self.origin not in self.runs:
-            self.runs.append(self.origin)
-        self.rows[cell] = {**cell._asdict(), **row, "run": self.runs.index(self.origin)}
-        for other in [other for other in self.rows if other[::2] == cell[::2] and self.can_compare(other)]:
-            self.rows[other].update(compared(other, self.rows, self.cache))
-        self.write()
+        for folder in (self.path.parent, self.cache):
+            folder.mkdir(parents=True, exist_ok=True)
+        with (self.cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.read()
+            if self.origin not in self.runs:
+                self.runs.append(self.origin)
+            self.rows[cell] = {**cell._asdict(), **row, "run": self.runs.index(self.origin)}
+            for other in [other for other in self.rows if other[::2] == cell[::2] and self.can_compare(other)]:
+                self.rows[other].update(compared(other, self.rows, self.cache))
+            self.write()
 
     def write(self) -> None:
         """Replace the file by one with all rows. What the whole file says of its origin is that of the last run."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         rows = [json.dumps(row) for row in self.rows.values()]
         head = json.dumps({**self.runs[-1], "runs": self.runs}, indent=1).removesuffix("\n}")
