@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dgex import _closed_form
+from dgex import _closed_form, _prior
 from dgex._closed_form import (
     Ingredients,
     Inputs,
@@ -36,10 +36,12 @@ def test_coefficients_are_those_of_weighted_ridge_regression(problem, noisy):
     X, y = problem
     noise = np.linspace(0.5, 2.0, len(X)) if noisy else np.ones(len(X))
     F = X.astype(np.float64)
-    ridge = KernelRidge(F @ F.T, y, noise)
-    np.testing.assert_allclose(F.T @ ridge.coefficients(0.7), solved(F, y, noise, 0.7), rtol=1e-3, atol=1e-4)
+    ridge = KernelRidge(F @ F.T, noise, F[:3] @ F.T)
+    projected = ridge.projected(y)
+    np.testing.assert_allclose(ridge.predicted(projected, 0.7), F[:3] @ solved(F, y, noise, 0.7), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(F.T @ ridge.coefficients(projected, 0.7), solved(F, y, noise, 0.7), rtol=1e-3, atol=1e-4)
     penalties = np.array([0.1, 1.0, 10.0, 100.0, 1000.0])
-    by_target = F.T @ ridge.coefficients(penalties)
+    by_target = F.T @ ridge.coefficients(projected, penalties)
     for target, penalty in enumerate(penalties):
         np.testing.assert_allclose(by_target[:, target], solved(F, y, noise, penalty)[:, target], rtol=1e-3, atol=1e-4)
 
@@ -48,7 +50,8 @@ def test_errors_of_profiles_left_out_are_those_of_fits_without_them(problem):
     X, y = problem
     noise = np.linspace(0.5, 2.0, len(X))
     F = X.astype(np.float64)
-    left_out = KernelRidge(F @ F.T, y, noise).left_out(0.7)
+    ridge = KernelRidge(F @ F.T, noise)
+    left_out = ridge.left_out(ridge.projected(y), 0.7)
     for profile in (0, 17, 59):
         others = np.arange(len(X)) != profile
         expected = y[profile] - F[profile] @ solved(F[others], y[others], noise[others], 0.7)
@@ -62,23 +65,29 @@ def test_the_kernel_is_that_of_the_weighted_inputs(problem):
     np.testing.assert_allclose(kernel(some.overlaps(others), some.weights(0.3)), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("prior", [True, False])
 @pytest.mark.parametrize("linear_path", [True, False])
-def test_profiles_and_units_lead_to_the_same_output_layer(problem, linear_path, monkeypatch):
+def test_profiles_and_units_lead_to_the_same_output_layer(problem, linear_path, prior, monkeypatch):
     X, y = problem
+    monkeypatch.setattr(_prior, "LASSO_SHARES", (0.3,))
+    monkeypatch.setattr(_prior, "NEIGHBOR_SHARES", (0.6,))
     monkeypatch.setattr(_closed_form, "SHARES", (0.5,))
     monkeypatch.setattr(_closed_form, "PENALTIES", np.array([0.01]))
     monkeypatch.setattr(_closed_form, "BLOCK_ROWS", 25)
     hidden, bias = orthogonal_layer(8, 20, np.random.default_rng(0))
 
-    def inputs(X):
+    def inputs(X, centring=0.0):
+        assert centring == 0
         return Inputs(X if linear_path else X[:, :0], np.abs(X @ hidden + bias))
 
     def fit():
         train, validation = (X[:60], y[:60] + 3), (X[60:], y[60:] + 3)
-        return output_layer(inputs, train, validation, Ingredients(False, False), np.random.default_rng(0))
+        ingredients = Ingredients(profile_noise=False, target_penalties=False, prior=prior, centring=False)
+        return output_layer(inputs, train, validation, ingredients, np.random.default_rng(0))
 
     by_kernel = fit()
     monkeypatch.setattr(_closed_form, "DUAL_PROFILES", 10)
+    monkeypatch.setattr(_closed_form, "CHOOSING_PROFILES", 60)
     by_units = fit()
     assert by_kernel.kernel.shape == (20 + 8 * linear_path, 5)
     for output in (by_kernel, by_units):
@@ -105,19 +114,18 @@ def test_profiles_that_others_tell_badly_count_less(problem):
     wrong = np.zeros(60, dtype=bool)
     wrong[:15] = True
     spoiled = y[:60] + np.where(wrong[:, None], 3.0, 0.0) * rng.standard_normal((60, 5)).astype(np.float32)
-    noise = relative_noise(
-        np.square(KernelRidge((X[:60] @ X[:60].T).astype(float), spoiled, np.ones(60)).left_out(1.0)).mean(axis=1), 1.0
-    )
+    ridge = KernelRidge((X[:60] @ X[:60].T).astype(float), np.ones(60))
+    noise = relative_noise(np.square(ridge.left_out(ridge.projected(spoiled), 1.0)).mean(axis=1), 1.0)
     assert noise.mean() == pytest.approx(1.0)
     np.testing.assert_array_equal(relative_noise(np.zeros(3), 1.5), np.ones(3))
     assert np.median(noise[wrong]) > 3 * np.median(noise[~wrong])
     errors = []
     for profile_noise in (False, True):
         output = output_layer(
-            lambda X: Inputs(X, np.abs(X)),
+            lambda X, centring: Inputs(X, np.abs(X)),
             (X[:60], spoiled),
             (X[60:75], y[60:75]),
-            Ingredients(profile_noise, False),
+            Ingredients(profile_noise, target_penalties=False, prior=False, centring=False),
             np.random.default_rng(0),
         )
         errors.append(
@@ -130,9 +138,8 @@ def test_targets_of_noise_have_larger_penalties(problem):
     X, y = problem
     rng = np.random.default_rng(1)
     noisy = rng.standard_normal((60, 5)).astype(np.float32)
-    multiples = target_multiples(
-        KernelRidge((X[:60] @ X[:60].T / 8).astype(float), np.hstack([y[:60], noisy]), np.ones(60)), 1.0
-    )
+    ridge = KernelRidge((X[:60] @ X[:60].T / 8).astype(float), np.ones(60))
+    multiples = target_multiples(ridge, ridge.projected(np.hstack([y[:60], noisy])), 1.0)
     assert multiples.shape == (10,)
     assert multiples[:5].max() < multiples[5:].min()
     assert 10**-1 <= multiples.min() < multiples.max() <= 10**1

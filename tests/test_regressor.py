@@ -1127,9 +1127,12 @@ def test_profiles_are_centred_where_validation_profiles_are_shifted():
 
 def test_ingredients_of_the_start_matter_and_can_be_left_out(profiles):
     fits = [
-        DGEXRegressor(**CLOSED, start_profile_noise=noise, start_target_penalties=penalties).fit(*profiles)
+        DGEXRegressor(**CLOSED, start_profile_noise=noise, start_target_penalties=penalties, start_prior=prior).fit(
+            *profiles
+        )
         for noise in (True, False)
         for penalties in (True, False)
+        for prior in (True, False)
     ]
     outputs = [model.coefs_[-1] for model in fits]
     for number, one in enumerate(outputs):

@@ -186,6 +186,7 @@ WITHOUT = {
     "absolute units": {"activation": "relu"},
     "noise of profiles": {"start_profile_noise": False},
     "penalties of targets": {"start_target_penalties": False},
+    "the prior": {"start_prior": False},
     "centring": {"start_centring": False},
     "the absolute error": {"loss": "squared_error"},
     "half of the units": {"hidden_layer_sizes": (3000,)},

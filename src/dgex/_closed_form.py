@@ -1,23 +1,28 @@
 """A hidden layer of random units and an output layer in closed form: where training starts, or all there is of it.
 
 Up to `DUAL_PROFILES` profiles the output layer is found in the eigenbasis of the profiles' kernel, in which all
-penalties cost little and errors at profiles left out cost nothing; beyond, by normal equations.
+penalties cost little and errors at profiles left out cost nothing; beyond, by normal equations, where the kernel of
+some of the profiles still makes all choices but the penalty.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 
+from dgex._prior import Correlations, Prior, candidates, correlations_from, correlations_of
+from dgex._statistics import gene_statistics
+
 Arrays = tuple[np.ndarray, np.ndarray]
 
-# More profiles than this have no kernel of their own.
+# More profiles than this have no kernel of their own; choices are then made by that of so many.
 DUAL_PROFILES = 6000
+CHOOSING_PROFILES = 3000
 
 # The variance of hidden biases, where that of what a unit gets from the layer below is one.
 BIAS_VARIANCE = 0.1
@@ -53,10 +58,11 @@ CENTRED = 0.5
 
 @dataclass(frozen=True)
 class Ingredients:
-    """Whether profiles differ in their noise, targets in their penalty, and whether profiles may be centred."""
+    """Whether profiles differ in noise, targets in their penalty, and whether there may be a prior and centring."""
 
     profile_noise: bool = True
     target_penalties: bool = True
+    prior: bool = True
     centring: bool = True
 
 
@@ -96,15 +102,21 @@ class Choices(NamedTuple):
     share: float  # of the hidden units
     power: float  # of errors at profiles left out, in their noise
     squares: np.ndarray  # of these errors, mean over targets
+    prior: Prior  # what weights of landmarks are drawn to
+    centring: float = 0.0  # the share of its mean that is taken from a profile
+
+    @property
+    def noise(self) -> np.ndarray:
+        """Of every profile."""
+        return relative_noise(self.squares, self.power)
 
 
 class Output(NamedTuple):
-    """The output layer, which has the landmarks of a linear path before the hidden units, and what chose it."""
+    """The output layer, which has the landmarks of a linear path before the hidden units; and how it sees profiles."""
 
     kernel: np.ndarray  # (n_landmarks + n_units, n_targets)
     bias: np.ndarray
-    error: float  # on validation profiles, over some of the targets
-    choices: Choices | None  # that were made on the way
+    centring: float
 
 
 def orthogonal_layer(n_inputs: int, n_units: int, rng: np.random.Generator) -> Arrays:
@@ -124,64 +136,51 @@ def centred(X: np.ndarray, share: float, axis: int) -> np.ndarray:
 
 
 def output_layer(
-    inputs: Callable[[np.ndarray], Inputs],
+    inputs: Callable[..., Inputs],
     train: Arrays,
     validation: Arrays,
     ingredients: Ingredients,
     rng: np.random.Generator,
-    like: Choices | None = None,
 ) -> Output:
-    """The output layer whose penalty, and whose share of hidden units, validation profiles choose.
+    """The output layer that validation profiles choose.
 
-    `inputs` makes what the output layer sees from landmarks; landmarks and targets are standardized float32. All but
-    the penalty is taken from `like`, if that is given.
+    `inputs(X, centring=)` makes what the output layer sees from landmarks, less a share of each profile's mean;
+    landmarks and targets are standardized float32.
     """
-    n_targets = train[1].shape[1]
-    compared = np.sort(rng.choice(n_targets, min(n_targets, COMPARED_TARGETS), replace=False))
-    if len(train[0]) > DUAL_PROFILES:
-        return by_normal_equations(inputs, train, validation, compared)
-    return by_kernel(inputs, train, validation, ingredients, compared, like)
-
-
-def by_kernel(
-    inputs: Callable[[np.ndarray], Inputs],
-    train: Arrays,
-    validation: Arrays,
-    ingredients: Ingredients,
-    compared: np.ndarray,
-    like: Choices | None,
-) -> Output:
-    """Ridge regression in the kernel of the inputs, with noise of each profile and a penalty of each target."""
     (X, y), (X_val, y_val) = train, validation
-    seen, seen_val = inputs(X), inputs(X_val)
-    means = seen.means
-    seen, seen_val = seen.less(means), seen_val.less(means)
-    overlaps, overlaps_val = seen.overlaps(seen), seen_val.overlaps(seen)
-    best = chosen(Compared(seen, overlaps, overlaps_val, y[:, compared], y_val[:, compared]), ingredients, like)
-    ridge = best.ridge.of(y)
-    multiples = target_multiples(ridge, best.penalty) if ingredients.target_penalties else np.ones(y.shape[1])
-    coefficients = ridge.coefficients(best.penalty * multiples)
-    parts = zip(seen, seen.weights(best.choices.share), strict=True)
-    output = np.concatenate([np.float32(weight) * (part.T @ coefficients) for part, weight in parts])
-    bias = np.float32(INTERCEPT) * coefficients.sum(axis=0) - means @ output
-    return Output(output, bias, best.error, best.choices)
+    compared = np.sort(rng.choice(y.shape[1], min(y.shape[1], COMPARED_TARGETS), replace=False))
+    by_kernel = len(X) <= DUAL_PROFILES
+    rows = np.arange(len(X)) if by_kernel else np.sort(rng.choice(len(X), CHOOSING_PROFILES, replace=False))
+    some, some_val = (X[rows], y[np.ix_(rows, compared)]), (X_val, y_val[:, compared])
+
+    def comparison(centring: float) -> Comparison:
+        return Comparison.of(partial(inputs, centring=centring), some, some_val)
+
+    best = chosen(comparison(0.0), ingredients)
+    if ingredients.centring:
+        of_centred = comparison(CENTRED).tried(best.choices._replace(centring=CENTRED))
+        best = min(best, of_centred, key=attrgetter("error"))
+    seen = partial(inputs, centring=best.choices.centring)
+    if by_kernel:
+        return kernel_output(seen(X), y, best, target_penalties=ingredients.target_penalties)
+    return by_normal_equations(seen, train, validation, compared, best.choices)
 
 
-def chosen(compared: Compared, ingredients: Ingredients, like: Choices | None) -> Attempt:
-    """The attempt with the lowest validation error; or the only one, if the choices are known."""
-    if like is not None:
-        return compared.tried(like)
-    share, *others = possible_shares(compared.seen)
+def chosen(comparison: Comparison, ingredients: Ingredients) -> Attempt:
+    """The attempt with the lowest validation error, one choice after the other."""
+    share, *others = possible_shares(comparison.seen)
     power, *other_powers = NOISE_POWERS
-    squares = np.ones(len(compared.y))
+    equal = Choices(share, power, np.ones(len(comparison.y)), Prior())
+    best = comparison.tried(equal)
     if ingredients.profile_noise:
-        equal = compared.tried(Choices(share, power, squares))
-        squares = np.square(equal.ridge.left_out(equal.penalty), dtype=np.float64).mean(axis=1)
-    best = compared.tried(Choices(share, power, squares))
+        squares = np.square(best.ridge.left_out(best.projected, best.penalty), dtype=np.float64).mean(axis=1)
+        best = comparison.tried(equal._replace(squares=squares))
     for share in others:
-        best = min(best, compared.tried(Choices(share, power, squares)), key=attrgetter("error"))
+        best = min(best, comparison.tried(best.choices._replace(share=share)), key=attrgetter("error"))
     for power in other_powers if ingredients.profile_noise else ():
-        best = min(best, compared.tried(best.choices._replace(power=power)), key=attrgetter("error"))
+        best = min(best, comparison.tried(best.choices._replace(power=power)), key=attrgetter("error"))
+    if ingredients.prior and comparison.seen.landmarks.shape[1]:
+        best = min(comparison.with_priors(best), key=attrgetter("error"))
     return best
 
 
@@ -191,62 +190,111 @@ def possible_shares(seen: Inputs) -> tuple[float, ...]:
 
 
 class Attempt(NamedTuple):
-    """The validation error that choices lead to, and the best penalty with them."""
+    """The validation error that choices lead to, with the best penalty."""
 
     error: float
     penalty: float
     choices: Choices
     ridge: KernelRidge
+    projected: np.ndarray  # what is fitted, as `KernelRidge` has it
 
 
-class Compared(NamedTuple):
+class Comparison(NamedTuple):
     """Some of the targets, and what training profiles have in common among themselves and with validation profiles."""
 
-    seen: Inputs  # of training profiles, centred
+    seen: Inputs  # of training profiles, less their means
+    seen_val: Inputs
     overlaps: tuple[np.ndarray, np.ndarray]
     overlaps_val: tuple[np.ndarray, np.ndarray]
     y: np.ndarray
     y_val: np.ndarray
 
+    @classmethod
+    def of(cls, inputs: Callable[[np.ndarray], Inputs], train: Arrays, validation: Arrays) -> Comparison:
+        """Of training and validation profiles."""
+        seen, seen_val = inputs(train[0]), inputs(validation[0])
+        means = seen.means
+        seen, seen_val = seen.less(means), seen_val.less(means)
+        return cls(seen, seen_val, seen.overlaps(seen), seen_val.overlaps(seen), train[1], validation[1])
+
     def tried(self, choices: Choices) -> Attempt:
         """Fit with these choices and the best penalty."""
         weights = self.seen.weights(choices.share)
-        ridge = KernelRidge(kernel(self.overlaps, weights), self.y, relative_noise(choices.squares, choices.power))
-        between_val = kernel(self.overlaps_val, weights).astype(np.float32)
-        errors = [float(np.abs(between_val @ ridge.coefficients(penalty) - self.y_val).mean()) for penalty in PENALTIES]
-        return Attempt(min(errors), float(PENALTIES[int(np.argmin(errors))]), choices, ridge)
+        between, between_val = (kernel(overlaps, weights) for overlaps in (self.overlaps, self.overlaps_val))
+        prior = choices.prior.weights(self.correlations(choices))
+        return self.drawn_to(prior, choices, KernelRidge(between, choices.noise, between_val))
+
+    def correlations(self, choices: Choices) -> Correlations:
+        """In which profiles count by their noise."""
+        return correlations_of(self.seen.landmarks, self.y, 1 / choices.noise)
+
+    def with_priors(self, attempt: Attempt) -> Iterator[Attempt]:
+        """Go through all that weights may be drawn to."""
+        y_mean = self.y.mean(axis=0)
+        for prior, weights in candidates(
+            self.correlations(attempt.choices), self.seen_val.landmarks, self.y_val - y_mean
+        ):
+            yield self.drawn_to(weights, attempt.choices._replace(prior=prior), attempt.ridge)
+
+    def drawn_to(self, prior: np.ndarray, choices: Choices, ridge: KernelRidge) -> Attempt:
+        """Fit what the prior leaves over, with the best penalty."""
+        projected = ridge.projected(self.y - self.seen.landmarks @ prior)
+        left_over = self.y_val - self.seen_val.landmarks @ prior
+        errors = [float(np.abs(ridge.predicted(projected, penalty) - left_over).mean()) for penalty in PENALTIES]
+        return Attempt(min(errors), float(PENALTIES[int(np.argmin(errors))]), choices, ridge, projected)
+
+
+def kernel_output(seen: Inputs, y: np.ndarray, best: Attempt, *, target_penalties: bool) -> Output:
+    """Ridge regression of all targets in the kernel of the inputs, with the choices made for some."""
+    choices, ridge = best.choices, best.ridge
+    means, n_landmarks = seen.means, seen.landmarks.shape[1]
+    seen = seen.less(means)
+    prior = choices.prior.weights(correlations_of(seen.landmarks, y, 1 / choices.noise))
+    projected = ridge.projected(y - seen.landmarks @ prior)
+    multiples = target_multiples(ridge, projected, best.penalty) if target_penalties else np.ones(y.shape[1])
+    coefficients = ridge.coefficients(projected, best.penalty * multiples)
+    parts = zip(seen, seen.weights(choices.share), strict=True)
+    output = np.concatenate([np.float32(weight) * (part.T @ coefficients) for part, weight in parts])
+    output[:n_landmarks] += prior
+    bias = np.float32(INTERCEPT) * coefficients.sum(axis=0) - means @ output
+    return Output(output, bias, choices.centring)
 
 
 class KernelRidge:
-    """Ridge regression in a kernel with noise of known relative variance, for any penalty.
+    """Ridge regression in a kernel with noise of known relative variance, for any targets and any penalty.
 
     With the eigenvectors of the kernel between profiles divided by their noise, a penalty is a diagonal matrix.
     """
 
-    def __init__(self, between: np.ndarray, y: np.ndarray, noise: np.ndarray):
+    def __init__(self, between: np.ndarray, noise: np.ndarray, between_others: np.ndarray | None = None):
         root = 1.0 / np.sqrt(noise)
         values, vectors = np.linalg.eigh(between * root[:, None] * root)
         self.values = np.maximum(values, 0.0)
         self.squared_vectors = vectors**2
         self.vectors = vectors.astype(np.float32)
         self.root = root.astype(np.float32)[:, None]
-        self.projected = self.vectors.T @ (y * self.root)
+        self.others = None if between_others is None else (between_others * root).astype(np.float32) @ self.vectors
 
-    def of(self, y: np.ndarray) -> KernelRidge:
-        """The same for other targets of the same profiles."""
-        other = copy.copy(self)
-        other.projected = self.vectors.T @ (y * self.root)
-        return other
+    def projected(self, y: np.ndarray) -> np.ndarray:
+        """Targets of the profiles in the basis of the eigenvectors, which all other methods take."""
+        return self.vectors.T @ (y * self.root)
 
-    def coefficients(self, penalty: float | np.ndarray) -> np.ndarray:
-        """Of every profile, shape (n_profiles, n_targets); `penalty` is one number, or one for each target."""
-        return self.root * (self.vectors @ (self.projected / (self.values[:, None] + penalty).astype(np.float32)))
+    def shrunk(self, projected: np.ndarray, penalty: float | np.ndarray) -> np.ndarray:
+        """The fit in that basis; `penalty` is one number, or one for each target."""
+        return projected / (self.values[:, None] + penalty).astype(np.float32)
 
-    def left_out(self, penalty: float) -> np.ndarray:
+    def coefficients(self, projected: np.ndarray, penalty: float | np.ndarray) -> np.ndarray:
+        """Of every profile, shape (n_profiles, n_targets)."""
+        return self.root * (self.vectors @ self.shrunk(projected, penalty))
+
+    def predicted(self, projected: np.ndarray, penalty: float) -> np.ndarray:
+        """Targets of the other profiles."""
+        return self.others @ self.shrunk(projected, penalty)
+
+    def left_out(self, projected: np.ndarray, penalty: float) -> np.ndarray:
         """Errors at each profile of the fit to all others, in units of the square root of its noise."""
-        inverse = 1.0 / (self.values + penalty)
-        leverage = (self.squared_vectors @ inverse).astype(np.float32)[:, None]
-        return (self.vectors @ (self.projected * inverse.astype(np.float32)[:, None])) / leverage
+        leverage = (self.squared_vectors @ (1.0 / (self.values + penalty))).astype(np.float32)[:, None]
+        return (self.vectors @ self.shrunk(projected, penalty)) / leverage
 
 
 def kernel(overlaps: tuple[np.ndarray, np.ndarray], weights: tuple[float, float]) -> np.ndarray:
@@ -266,10 +314,10 @@ def relative_noise(squares: np.ndarray, power: float) -> np.ndarray:
     return noise / noise.mean()
 
 
-def target_multiples(ridge: KernelRidge, penalty: float) -> np.ndarray:
+def target_multiples(ridge: KernelRidge, projected: np.ndarray, penalty: float) -> np.ndarray:
     """The penalty of each target as a multiple of the common one, by errors at profiles left out."""
     errors = np.array(
-        [np.abs(ridge.left_out(penalty * multiple)).mean(axis=0, dtype=np.float64) for multiple in MULTIPLES]
+        [np.abs(ridge.left_out(projected, penalty * multiple)).mean(axis=0, dtype=np.float64) for multiple in MULTIPLES]
     )
     least = errors.min(axis=0)
     excess = np.divide(errors, least, out=np.ones_like(errors), where=least > 0) - 1  # constant targets have no errors
@@ -281,12 +329,16 @@ def target_multiples(ridge: KernelRidge, penalty: float) -> np.ndarray:
 
 
 def by_normal_equations(
-    inputs: Callable[[np.ndarray], Inputs], train: Arrays, validation: Arrays, compared: np.ndarray
+    inputs: Callable[[np.ndarray], Inputs],
+    train: Arrays,
+    validation: Arrays,
+    compared: np.ndarray,
+    choices: Choices,
 ) -> Output:
-    """Ridge regression of many profiles."""
+    """Ridge regression of many profiles, all of the same noise, with the largest share of hidden units."""
     (X, y), (X_val, y_val) = train, validation
     seen_val = inputs(X_val)
-    share = possible_shares(seen_val)[-1]
+    n_landmarks, share = seen_val.landmarks.shape[1], possible_shares(seen_val)[-1]
     F_val = seen_val.weighted(share)
     gram = np.zeros((F_val.shape[1], F_val.shape[1]))
     products, sums = np.zeros((len(gram), y.shape[1])), np.zeros(len(gram))
@@ -295,19 +347,25 @@ def by_normal_equations(
         gram += F.T @ F
         products += F.T @ targets
         sums += F.sum(axis=0, dtype=np.float64)
-    mean, y_mean = sums / len(X), y.mean(axis=0, dtype=np.float64)
+    mean, (y_mean, deviation) = sums / len(X), gene_statistics(y)
     gram -= len(X) * np.outer(mean, mean)
     products -= len(X) * np.outer(mean, y_mean)
+    F_val = F_val - mean
+
+    among, with_targets = gram[:n_landmarks, :n_landmarks], products[:n_landmarks]
+    prior = choices.prior.weights(correlations_from(among, with_targets, len(X) * deviation**2))
+    products -= gram[:, :n_landmarks] @ prior
+    left_over = y_val[:, compared] - y_mean[compared] - F_val[:, :n_landmarks] @ prior[:, compared]
     values, vectors = np.linalg.eigh(gram)
     values = np.maximum(values, 0.0)
-    projected, projected_val = vectors.T @ products, (F_val - mean) @ vectors
+    projected, projected_val = vectors.T @ products, F_val @ vectors
 
     def error(penalty: float) -> float:
-        predicted = projected_val @ (projected[:, compared] / (values + penalty)[:, None]) + y_mean[compared]
-        return float(np.abs(predicted - y_val[:, compared]).mean())
+        return float(np.abs(projected_val @ (projected[:, compared] / (values + penalty)[:, None]) - left_over).mean())
 
     penalty = min(PENALTIES, key=error)
     output = vectors @ (projected / (values + penalty)[:, None])
+    output[:n_landmarks] += prior
     bias = y_mean - mean @ output
     scale = np.sqrt(np.repeat(seen_val.weights(share), [part.shape[1] for part in seen_val]))
-    return Output((output * scale[:, None]).astype(np.float32), bias.astype(np.float32), error(penalty), None)
+    return Output((output * scale[:, None]).astype(np.float32), bias.astype(np.float32), choices.centring)

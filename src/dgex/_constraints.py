@@ -17,6 +17,7 @@ CONSTRAINTS = {
     "start": [StrOptions({"random", "closed_form"})],
     "start_profile_noise": ["boolean"],
     "start_target_penalties": ["boolean"],
+    "start_prior": ["boolean"],
     "start_centring": ["boolean"],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "loss": [StrOptions(set(LOSSES))],

@@ -46,10 +46,10 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         Weights before the first epoch. "random" are the paper's. With "closed_form", hidden units have random
         orthogonal directions and the output layer is their ridge regression, its penalty and the share of a linear path
         chosen on the (first) validation set. If no epoch is better, that is kept; `max_iter=0` trains none.
-    start_profile_noise, start_target_penalties, start_centring : bool, default=True
+    start_profile_noise, start_target_penalties, start_prior, start_centring : bool, default=True
         Whether, in the closed form, profiles that others tell badly count less and each target has a penalty of its own
-        (both by leave-one-out errors, up to 6,000 profiles), and whether half of each profile's mean is taken away if
-        validation profiles are then inferred better, such as those of another platform.
+        (by leave-one-out errors, up to 6,000 profiles); whether the linear path is drawn to the lasso and to the mean
+        of the nearest landmarks, and half of each profile's mean is taken away, as far as validation errors are lower.
     dropout : float, default=0.1
         Probability with which the output of a hidden unit is dropped in a training step, in [0, 1); never that of a
         landmark. The paper compares 0, 0.1 and 0.25. Changing it compiles nothing, except between zero and non-zero.
@@ -62,7 +62,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     learning_rate_init : "auto" or float, default="auto"
         Learning rate of the first epoch. For "sgd", "auto" is the paper's: 5e-4 with one hidden layer, else 3e-4, times
         3 for the weights above the first hidden layer at the paper's sizes; at other sizes each layer's factor follows
-        the rule under Notes. A number is taken as it is, with the factor 3 of the paper ("sgd" only). For "adamw",
+        the curvature of the loss. A number is taken as it is, with the factor 3 of the paper ("sgd" only). For "adamw",
         "auto" is 1e-3.
     learning_rate_schedule : {"adaptive", "cosine"}, default="adaptive"
         "adaptive" lowers the learning rate when the training error has risen; "cosine" along half a cosine over
@@ -175,9 +175,6 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
 
     Notes
     -----
-    *Automatic learning rates* are the paper's at its sizes; elsewhere each layer's factor follows the curvature of the
-    loss. The user guide has the formula and how it was tested.
-
     *Departures from the paper.* The last, short mini-batch of an epoch is divided by the full batch size, so that all
     profiles weigh the same. Order and dropout come from other generators. One network infers all targets by default.
 
@@ -221,6 +218,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         start: str = "random",
         start_profile_noise: bool = True,
         start_target_penalties: bool = True,
+        start_prior: bool = True,
         start_centring: bool = True,
         dropout: float = 0.1,
         loss: str = "squared_error",
@@ -257,6 +255,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         self.start = start
         self.start_profile_noise = start_profile_noise
         self.start_target_penalties = start_target_penalties
+        self.start_prior = start_prior
         self.start_centring = start_centring
         self.dropout = dropout
         self.loss = loss

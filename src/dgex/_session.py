@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -217,7 +217,7 @@ def session_on(
                 (X[rows], y[rows]),
                 validation_sets[0] if validation_sets else (X[held_out], y[held_out]),
                 scaling,
-                Ingredients(model.start_profile_noise, model.start_target_penalties, model.start_centring),
+                Ingredients(*(getattr(model, f"start_{field.name}") for field in fields(Ingredients))),
                 generator(seed, CLOSED_FORM),
                 own_devices(devices)[0],
             )

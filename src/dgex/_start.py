@@ -6,12 +6,9 @@ import jax
 import numpy as np
 
 from dgex._closed_form import (
-    CENTRED,
     Arrays,
-    Choices,
     Ingredients,
     Inputs,
-    Output,
     centred,
     orthogonal_layer,
     output_layer,
@@ -68,28 +65,19 @@ def closed_form_network(
 ) -> Parameters:
     """One network, for some of the targets."""
     hidden = tuple(Layer(*orthogonal_layer(*shape, rng)) for shape in config.layer_shapes[:-1])
-    seed = int(rng.integers(2**31))
     (X, y), (X_val, y_val) = train, validation
     targets = np.ascontiguousarray(y[:, members]), np.ascontiguousarray(y_val[:, members])
 
-    def solved(share: float, like: Choices | None = None) -> tuple[Output, Parameters]:
-        """With so much of each profile's mean taken away, which the weights do for profiles as they are."""
+    def centred_hidden(share: float) -> tuple[Layer, ...]:
+        """Hidden layers that take so much of each profile's mean away."""
         first, *others = hidden
-        layers = (Layer(centred(first.kernel, share, axis=0), first.bias), *others)
+        return (Layer(centred(first.kernel, share, axis=0), first.bias), *others)
 
-        def inputs(X: np.ndarray) -> Inputs:
-            landmarks = centred(X, share, axis=1) if config.linear_path else X[:, :0]
-            return Inputs(landmarks, last_hidden(config.activation, layers, X, device))
+    def inputs(X: np.ndarray, centring: float) -> Inputs:
+        landmarks = centred(X, centring, axis=1) if config.linear_path else X[:, :0]
+        return Inputs(landmarks, last_hidden(config.activation, centred_hidden(centring), X, device))
 
-        training, validation = (X, targets[0]), (X_val, targets[1])
-        output = output_layer(inputs, training, validation, ingredients, np.random.default_rng(seed), like)
-        if config.linear_path:
-            output.kernel[: config.n_inputs] = centred(output.kernel[: config.n_inputs], share, axis=0)
-        return output, (*layers, Layer(output.kernel, output.bias))
-
-    best, parameters = solved(0.0)
-    if ingredients.centring:
-        output, of_centred = solved(CENTRED, best.choices)
-        if output.error < best.error:
-            return of_centred
-    return parameters
+    output = output_layer(inputs, (X, targets[0]), (X_val, targets[1]), ingredients, rng)
+    if config.linear_path:
+        output.kernel[: config.n_inputs] = centred(output.kernel[: config.n_inputs], output.centring, axis=0)
+    return (*centred_hidden(output.centring), Layer(output.kernel, output.bias))
