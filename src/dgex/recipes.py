@@ -97,8 +97,9 @@ def modern(**parameters: Any) -> DGEXRegressor:
 
     A hidden layer of absolute values (pairs of opposite rectifiers) in random orthogonal directions, and a linear path
     beside it. The output layer starts from ridge regression in closed form, with a share of the hidden units and a
-    penalty that are chosen on validation profiles; profiles that others tell badly count less, and each target has a
-    penalty of its own. Then all layers are trained for a few epochs on the absolute error.
+    penalty that are chosen on validation profiles, which also say how far the linear path is drawn to the lasso and to
+    the nearest landmarks. Profiles that others tell badly count less, and each target has a penalty of its own. Then
+    all layers are trained for a few epochs on the absolute error.
 
     Parameters
     ----------
