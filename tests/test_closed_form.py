@@ -50,7 +50,7 @@ def test_errors_of_profiles_left_out_are_those_of_fits_without_them(problem):
     X, y = problem
     noise = np.linspace(0.5, 2.0, len(X))
     F = X.astype(np.float64)
-    ridge = KernelRidge(F @ F.T, noise)
+    ridge = KernelRidge(F @ F.T, noise, F @ F.T)
     left_out = ridge.left_out(ridge.projected(y), 0.7)
     for profile in (0, 17, 59):
         others = np.arange(len(X)) != profile
@@ -114,7 +114,8 @@ def test_profiles_that_others_tell_badly_count_less(problem):
     wrong = np.zeros(60, dtype=bool)
     wrong[:15] = True
     spoiled = y[:60] + np.where(wrong[:, None], 3.0, 0.0) * rng.standard_normal((60, 5)).astype(np.float32)
-    ridge = KernelRidge((X[:60] @ X[:60].T).astype(float), np.ones(60))
+    between = (X[:60] @ X[:60].T).astype(float)
+    ridge = KernelRidge(between, np.ones(60), between)
     noise = relative_noise(np.square(ridge.left_out(ridge.projected(spoiled), 1.0)).mean(axis=1), 1.0)
     assert noise.mean() == pytest.approx(1.0)
     np.testing.assert_array_equal(relative_noise(np.zeros(3), 1.5), np.ones(3))
@@ -138,7 +139,8 @@ def test_targets_of_noise_have_larger_penalties(problem):
     X, y = problem
     rng = np.random.default_rng(1)
     noisy = rng.standard_normal((60, 5)).astype(np.float32)
-    ridge = KernelRidge((X[:60] @ X[:60].T / 8).astype(float), np.ones(60))
+    between = (X[:60] @ X[:60].T / 8).astype(float)
+    ridge = KernelRidge(between, np.ones(60), between)
     multiples = target_multiples(ridge, ridge.projected(np.hstack([y[:60], noisy])), 1.0)
     assert multiples.shape == (10,)
     assert multiples[:5].max() < multiples[5:].min()

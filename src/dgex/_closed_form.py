@@ -1,8 +1,8 @@
 """A hidden layer of random units and an output layer in closed form: where training starts, or all there is of it.
 
 Up to `DUAL_PROFILES` profiles the output layer is found in the eigenbasis of the profiles' kernel, in which all
-penalties cost little and errors at profiles left out cost nothing; beyond, by normal equations, where the kernel of
-some of the profiles still makes all choices but the penalty.
+penalties cost little and errors at profiles left out cost nothing; beyond, by normal equations, for which the kernel of
+some of the profiles chooses the prior and the centring.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dgex._prior import Correlations, Prior, candidates, correlations_from, correlations_of
+from dgex._prior import Prior, candidates, correlations_from, correlations_of
 from dgex._statistics import gene_statistics
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -221,19 +221,14 @@ class Comparison(NamedTuple):
         """Fit with these choices and the best penalty."""
         weights = self.seen.weights(choices.share)
         between, between_val = (kernel(overlaps, weights) for overlaps in (self.overlaps, self.overlaps_val))
-        prior = choices.prior.weights(self.correlations(choices))
+        prior = choices.prior.of(self.seen.landmarks, self.y, 1 / choices.noise)
         return self.drawn_to(prior, choices, KernelRidge(between, choices.noise, between_val))
-
-    def correlations(self, choices: Choices) -> Correlations:
-        """In which profiles count by their noise."""
-        return correlations_of(self.seen.landmarks, self.y, 1 / choices.noise)
 
     def with_priors(self, attempt: Attempt) -> Iterator[Attempt]:
         """Go through all that weights may be drawn to."""
-        y_mean = self.y.mean(axis=0)
-        for prior, weights in candidates(
-            self.correlations(attempt.choices), self.seen_val.landmarks, self.y_val - y_mean
-        ):
+        correlations = correlations_of(self.seen.landmarks, self.y, 1 / attempt.choices.noise)
+        y_val = self.y_val - self.y.mean(axis=0)
+        for prior, weights in candidates(correlations, self.seen_val.landmarks, y_val):
             yield self.drawn_to(weights, attempt.choices._replace(prior=prior), attempt.ridge)
 
     def drawn_to(self, prior: np.ndarray, choices: Choices, ridge: KernelRidge) -> Attempt:
@@ -249,7 +244,7 @@ def kernel_output(seen: Inputs, y: np.ndarray, best: Attempt, *, target_penaltie
     choices, ridge = best.choices, best.ridge
     means, n_landmarks = seen.means, seen.landmarks.shape[1]
     seen = seen.less(means)
-    prior = choices.prior.weights(correlations_of(seen.landmarks, y, 1 / choices.noise))
+    prior = choices.prior.of(seen.landmarks, y, 1 / choices.noise)
     projected = ridge.projected(y - seen.landmarks @ prior)
     multiples = target_multiples(ridge, projected, best.penalty) if target_penalties else np.ones(y.shape[1])
     coefficients = ridge.coefficients(projected, best.penalty * multiples)
@@ -266,14 +261,14 @@ class KernelRidge:
     With the eigenvectors of the kernel between profiles divided by their noise, a penalty is a diagonal matrix.
     """
 
-    def __init__(self, between: np.ndarray, noise: np.ndarray, between_others: np.ndarray | None = None):
+    def __init__(self, between: np.ndarray, noise: np.ndarray, between_others: np.ndarray):
         root = 1.0 / np.sqrt(noise)
         values, vectors = np.linalg.eigh(between * root[:, None] * root)
         self.values = np.maximum(values, 0.0)
         self.squared_vectors = vectors**2
         self.vectors = vectors.astype(np.float32)
         self.root = root.astype(np.float32)[:, None]
-        self.others = None if between_others is None else (between_others * root).astype(np.float32) @ self.vectors
+        self.others = (between_others * root).astype(np.float32) @ self.vectors
 
     def projected(self, y: np.ndarray) -> np.ndarray:
         """Targets of the profiles in the basis of the eigenvectors, which all other methods take."""

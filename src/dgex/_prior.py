@@ -45,6 +45,12 @@ class Prior(NamedTuple):
     neighbor_share: float = 0.0
     n_neighbors: int = NEIGHBORS[0]
 
+    def of(self, X: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """What they are drawn to by profiles of these weights; without any share nothing is computed for it."""
+        if not (self.lasso_share or self.neighbor_share):
+            return np.zeros((X.shape[1], y.shape[1]), dtype=np.float32)
+        return self.weights(correlations_of(X, y, weights))
+
     def weights(self, correlations: Correlations) -> np.ndarray:
         """What they are drawn to, shape (n_landmarks, n_targets)."""
         result = np.zeros_like(correlations.with_targets)
