@@ -47,6 +47,8 @@ LAYERS = {
     "_programs": 3,
     "_memory": 4,
     "_threads": 0,
+    "_sorting": 0,
+    "_ranks": 1,
     "_draws": 0,
     "_agreement": 5,
     "_prior": 0,

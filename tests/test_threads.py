@@ -1,9 +1,12 @@
 """Threads of this library's own for products of NumPy: BLAS has its own back when all are done."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 
-from dgex._threads import blas, threads_of_products
+from dgex._threads import blas, in_order, threads_of_products
 
 
 def n_threads():
@@ -42,4 +45,29 @@ def test_while_someone_has_them_others_get_one():
             assert threads._max_workers == 1
             assert threads.submit(np.matmul, np.eye(3), np.ones(3)).result().tolist() == [1, 1, 1]
         assert set(n_threads()) == {1}
+    assert set(n_threads()) == {2}
+
+
+def test_results_come_in_the_order_of_the_items():
+    waits = [0.02, 0.0, 0.01, 0.0, 0.0] * 4
+
+    def slept(number):
+        time.sleep(waits[number])
+        return number
+
+    assert list(in_order(slept, range(len(waits)))) == list(range(len(waits)))
+    assert list(in_order(slept, [])) == []
+    assert set(n_threads()) == {2}
+
+
+def test_an_error_ends_them_and_few_items_are_begun():
+    begun = []
+
+    def fails(number):
+        begun.append(number)
+        raise KeyError("trouble")
+
+    with pytest.raises(KeyError, match="trouble"):
+        list(in_order(fails, range(10_000)))
+    assert len(begun) <= 2 * os.cpu_count()
     assert set(n_threads()) == {2}

@@ -1,4 +1,4 @@
-"""Threads for products of NumPy, instead of those inside of its BLAS.
+"""Threads for products of NumPy, instead of those inside of its BLAS, and for its sorting, which has none.
 
 The threads of a BLAS wait for each other in every product, keeping their processors busy. Where something else needs
 one, such as the writer of a file, each loses what that one takes.
@@ -6,14 +6,25 @@ one, such as the writer of a file, each loses what that one takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# The C library of Linux gives freed memory back to the system, to be zeroed, only beyond twice the largest array that
+# was freed so far, up to 32 MiB: the temporary arrays of threads should stay.
+KEPT_BYTES = 2**24
 
 # The number of BLAS's threads belongs to the process: whoever changes it first gives it back before anyone else does.
 _turn = Lock()
@@ -46,3 +57,20 @@ def threads_of_products() -> Iterator[ThreadPoolExecutor]:
             yield pool
     finally:
         _turn.release()
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """What a function makes of each item, one after the other, while threads are at the next ones."""
+    items, begun = iter(items), deque[Future[Result]]()
+    np.empty(KEPT_BYTES, dtype=np.uint8)
+    with threads_of_products() as threads:
+        begun.extend(threads.submit(function, item) for item in islice(items, 2 * (os.cpu_count() or 1)))
+        while begun:
+            yield begun.popleft().result()
+            begun.extend(threads.submit(function, item) for item in islice(items, 1))
+
+
+def in_parallel(function: Callable[[Item], None], items: Iterable[Item]) -> None:
+    """Let threads call a function with each item."""
+    for _ in in_order(function, items):
+        pass

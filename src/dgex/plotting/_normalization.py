@@ -232,7 +232,7 @@ def _bands(profiles: Any) -> np.ndarray:
         raise ValueError(f"Got profiles of shape {array.shape}, but expected two dimensions: profiles x genes.")
     require_values(array)
     places = np.linspace(0.0, 1.0, array.shape[1])
-    quantiles = [np.interp(LEVELS, places, full_length_quantiles(profile)) for profile in array]
+    quantiles = [np.interp(LEVELS, places, full_length_quantiles(profile)) for profile in np.sort(array, axis=1)]
     return np.quantile(quantiles, BAND, axis=0)
 
 
