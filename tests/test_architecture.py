@@ -49,6 +49,7 @@ LAYERS = {
     "_threads": 0,
     "_sorting": 0,
     "_ranks": 1,
+    "_gene_distances": 2,
     "_draws": 0,
     "_agreement": 5,
     "_prior": 0,

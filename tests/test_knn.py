@@ -89,7 +89,8 @@ def test_equal_landmarks_are_equally_near_whatever_the_rounding():
 def test_blocks_do_not_change_the_neighbours(monkeypatch):
     X, y, X_new = problem()
     whole = KNNGeneRegressor().fit(X, y)
-    monkeypatch.setattr("dgex._knn.FIT_BLOCK_BYTES", 2000)
+    monkeypatch.setattr("dgex._gene_distances.BLOCK_BYTES", 2000)
+    monkeypatch.setattr("dgex._gene_distances.TILE_TARGETS", 7)
     monkeypatch.setattr("dgex._knn.PREDICT_BLOCK_BYTES", 500)
     blocks = KNNGeneRegressor().fit(X, y)
     np.testing.assert_array_equal(whole.neighbors_, blocks.neighbors_)

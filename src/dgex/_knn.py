@@ -13,13 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from dgex import _validation
 from dgex._base import GeneRegressorMixin, forget_reliability
+from dgex._gene_distances import Genes, nearest_landmarks
 from dgex._statistics import divisors, gene_scaling, gene_statistics, standardized
 
-# Bytes of the profiles worked on at a time, in fit and in predict.
-FIT_BLOCK_BYTES = 2**26
+# Bytes of the profiles worked on at a time in predict.
 PREDICT_BLOCK_BYTES = 2**23
-
-Scaling = tuple[np.ndarray, np.ndarray]  # mean and scale of every gene
 
 
 class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
@@ -75,8 +73,8 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
     -----
     All distances come from one matrix product of landmarks and targets, in blocks of profiles: float32 data
     are multiplied in float32, and the blocks summed in float64. Pairs so near that this would lose digits are computed
-    directly. Beyond the data, `fit` takes a block (64 MiB) and a few
-    arrays of shape (n_targets, n_landmarks).
+    directly. Beyond the data, `fit` takes an array of shape (n_targets, n_landmarks) and, for each thread, a few
+    tens of MiB; as many threads as a product of NumPy has share the targets.
 
     References
     ----------
@@ -135,16 +133,13 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
         self._validate_params()
         X_array, y_array = _validation.validated_training_data(self, X, y, reset=True)
         _validation.warn_of_measured_targets(self, X_array, y_array)
-        n_neighbors = self.n_neighbors
-        if n_neighbors > X_array.shape[1]:
+        if self.n_neighbors > X_array.shape[1]:
             _validation.warn_user(
-                f"Got n_neighbors={n_neighbors} and {X_array.shape[1]} landmarks; all landmarks are neighbours."
+                f"Got n_neighbors={self.n_neighbors} and {X_array.shape[1]} landmarks; all landmarks are neighbours."
             )
         self.landmark_mean_, self.landmark_scale_ = gene_scaling(X_array, standardize=self.standardize)
         self.target_mean_, self.target_scale_ = gene_scaling(y_array, standardize=self.standardize)
-        distances = self._distances(X_array, y_array)
-        self.neighbors_ = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]
-        self.neighbor_distances_ = np.take_along_axis(distances, self.neighbors_, axis=1)
+        self.neighbors_, self.neighbor_distances_ = self._nearest(X_array, y_array)
         forget_reliability(self)
         return self
 
@@ -207,24 +202,21 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
             result[block] = mean * self.target_scale_ + self.target_mean_
         return result[:, 0] if self._y_is_vector else result
 
-    def _distances(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Distances of targets and landmarks, shape (n_targets, n_landmarks)."""
+    def _nearest(self, X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices and distances of the nearest landmarks, each of shape (n_targets, n_neighbors)."""
+        n_neighbors = min(self.n_neighbors, X.shape[1])
         if self.metric == "correlation":
-            (x_mean, x_deviation), (y_mean, y_deviation) = gene_statistics(X), gene_statistics(y)
-            squares = squared_distances(X, y, (x_mean, divisors(x_deviation)), (y_mean, divisors(y_deviation)))
-            # Between genes of mean 0 and variance 1, the mean squared difference is 2 - 2 r.
-            distances = squares / (2 * len(X))
-            distances[y_deviation == 0] = 1.0
-            distances[:, x_deviation == 0] = 1.0
-            return distances
+            return most_correlated(X, y, n_neighbors)
         if self.standardize:
-            x_scaling, y_scaling = (self.landmark_mean_, self.landmark_scale_), (self.target_mean_, self.target_scale_)
+            landmarks = Genes(X, self.landmark_mean_, self.landmark_scale_)
+            targets = Genes(y, self.target_mean_, self.target_scale_)
         else:
             # Any common shift leaves the differences as they are; this one keeps their squares small, and integers
             # exact.
             shift = np.rint(np.mean(X[:100]))
-            x_scaling, y_scaling = ((np.full(n_genes, shift), np.ones(n_genes)) for n_genes in (X.shape[1], y.shape[1]))
-        return np.sqrt(squared_distances(X, y, x_scaling, y_scaling))
+            landmarks, targets = (Genes(Z, np.full(Z.shape[1], shift), np.ones(Z.shape[1])) for Z in (X, y))
+        neighbors, squares = nearest_landmarks(landmarks, targets, n_neighbors)
+        return neighbors, np.sqrt(squares)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "neighbors_")
@@ -236,42 +228,19 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
         return tags
 
 
-def squared_distances(X: np.ndarray, y: np.ndarray, x_scaling: Scaling, y_scaling: Scaling) -> np.ndarray:
-    """Squared Euclidean distances of scaled targets and landmarks, shape (n_targets, n_landmarks), in float64."""
-    products, x_squares, y_squares = gene_products(X, y, x_scaling, y_scaling)
-    sizes = y_squares[:, None] + x_squares
-    squares = sizes - 2.0 * products
-    # Equal landmarks are equally near, which a matrix product may round differently: the first stands for all of them.
-    representative = _validation.first_equal_column(X, X)
-    # Where genes nearly coincide the difference has lost its digits to cancellation: these few are computed directly.
-    cancelled = squares < np.sqrt(np.finfo(np.result_type(X, y)).eps) * sizes
-    cancelled &= representative == np.arange(X.shape[1])
-    targets, landmarks = np.nonzero(cancelled)
-    block_pairs = max(1, FIT_BLOCK_BYTES // (8 * len(X)))
-    for start in range(0, len(targets), block_pairs):
-        target, landmark = targets[start : start + block_pairs], landmarks[start : start + block_pairs]
-        x = standardized(X[:, landmark].astype(np.float64), *(numbers[landmark] for numbers in x_scaling))
-        x -= standardized(y[:, target].astype(np.float64), *(numbers[target] for numbers in y_scaling))
-        squares[target, landmark] = np.einsum("ij,ij->j", x, x)
-    return squares[:, representative]
+def most_correlated(X: np.ndarray, y: np.ndarray, n_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and distances (1 - Pearson's correlation, 1 for a constant gene) of the nearest landmarks."""
+    (x_mean, x_deviation), (y_mean, y_deviation) = gene_statistics(X), gene_statistics(y)
+    # Between genes of mean 0 and variance 1, the squared difference is 2 - 2 r for each profile.
+    of_no_correlation = 2.0 * len(X)
 
+    def constant_genes(squares: np.ndarray, tile: slice) -> None:
+        squares[y_deviation[tile] == 0] = of_no_correlation
+        squares[:, x_deviation == 0] = of_no_correlation
 
-def gene_products(
-    X: np.ndarray, y: np.ndarray, x_scaling: Scaling, y_scaling: Scaling
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums over profiles of target x landmark, landmark^2 and target^2, of scaled genes, in float64."""
-    dtype = np.result_type(X, y)
-    products = np.zeros((y.shape[1], X.shape[1]))
-    x_squares, y_squares = np.zeros(X.shape[1]), np.zeros(y.shape[1])
-    block_rows = max(1, FIT_BLOCK_BYTES // (dtype.itemsize * (X.shape[1] + y.shape[1])))
-    for start in range(0, len(X), block_rows):
-        block = slice(start, start + block_rows)
-        x_block = standardized(X[block].astype(dtype, copy=False), *x_scaling)
-        y_block = standardized(y[block].astype(dtype, copy=False), *y_scaling)
-        products += y_block.T @ x_block
-        x_squares += np.einsum("ij,ij->j", x_block, x_block)
-        y_squares += np.einsum("ij,ij->j", y_block, y_block)
-    return products, x_squares, y_squares
+    landmarks, targets = Genes(X, x_mean, divisors(x_deviation)), Genes(y, y_mean, divisors(y_deviation))
+    neighbors, squares = nearest_landmarks(landmarks, targets, n_neighbors, constant_genes)
+    return neighbors, squares / of_no_correlation
 
 
 def neighbor_weights(distances: np.ndarray, weights: str) -> np.ndarray:

@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from itertools import takewhile
+from itertools import compress, takewhile
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -275,7 +275,8 @@ def first_equal_column(X: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     def first_equal(target: int, head: np.ndarray) -> int:
         columns = candidates.get(head.tobytes(), [])
-        return next((column for column in columns if np.array_equal(X[:, column], y[:, target])), -1)
+        is_equal = ((X is y and column == target) or np.array_equal(X[:, column], y[:, target]) for column in columns)
+        return next(compress(columns, is_equal), -1)
 
     return np.array([first_equal(target, head) for target, head in enumerate(heads_of_y)], dtype=np.intp)
 
