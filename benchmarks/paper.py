@@ -10,20 +10,24 @@ of real expression data (`DGEX_DATA`, or ../shared/data beside the checkout). Wi
 `--landmarks` it is that of the files, in any format that dgex.io reads, normalized before: those of GSE92743 give the
 paper's scale (docs/public-data.md). The 27 networks need `--units 3000 6000 9000` and a GPU; the default is one width.
 
-Everything that is trained is kept in the folder; run it again to go on. Writes tables.md and the figures there, and
-results/paper.json unless it is told not to. About half an hour on two cores by default.
+Splits, initial weights and halves differ by seed. Everything that is trained is kept in the folder; run it again to go
+on. Writes tables.md, of means over seeds, and the figures of the first seed there, and results/paper.json unless it is
+told not to. `--page docs/paper.md` fills the tables of a page from that file and does nothing else. 20 minutes for
+each seed on two cores by default.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks._results import provenance, write
+from benchmarks._pages import fill
+from benchmarks._results import FOLDER, provenance, write
 from benchmarks.accuracy._datasets import Parts, Profiles, Split, arrays_split, by_role, human, platforms_split
 from benchmarks.accuracy._linear import lasso, least_squares, ridge
 from benchmarks.accuracy._methods import gene_neighbors
@@ -171,21 +175,6 @@ def kept(folder: Path, name: str, make: Any) -> Any:
     return json.loads(path.read_text())
 
 
-def table(platform: int, networks: dict[Cell, Trained], others: dict[str, list[np.ndarray]]) -> Iterator[str]:
-    """Table 1 (arrays) or 2 (RNA-seq): overall errors, and standard deviations over genes."""
-    units = sorted({cell.units for cell in networks})
-    yield "| layers | dropout | " + " | ".join(f"{size} units" for size in units) + " |"
-    yield "|---|---|" + "---:|" * len(units)
-    for layers in LAYERS:
-        for dropout in DROPOUT:
-            errors = [networks[Cell(layers, size, dropout)].errors[platform] for size in units]
-            cells = [f"{error.mean():.4f} ± {error.std():.4f}" for error in errors]
-            yield f"| {layers} | {dropout:.0%} | " + " | ".join(cells) + " |"
-    for name, errors in others.items():
-        error = errors[platform]
-        yield f"| {name} | | {error.mean():.4f} ± {error.std():.4f} |" + " |" * (len(units) - 1)
-
-
 def draw(folder: Path, platform: int, name: str, networks: dict[Cell, Trained], others: dict[str, Any]) -> None:
     """Figures 1 to 5 of one platform, and the partitions side by side."""
     joint = {cell: network for cell, network in networks.items() if cell.partition == "joint"}
@@ -229,46 +218,115 @@ def renamed(history: list[dict[str, float]], platform: int) -> list[dict[str, fl
     return [{**{key: record[key] for key in kept_columns}, "validation_mae_0": record[column]} for record in history]
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Train what is missing, write tables and figures."""
-    origin, folder, seed = provenance(), arguments.folder, arguments.seed
+class Trial(NamedTuple):
+    """What was trained with one seed."""
+
+    platforms: list[str]
+    networks: dict[Cell, Trained]
+    others: dict[str, list[np.ndarray]]
+
+    def rows(self, seed: int) -> Iterator[dict[str, Any]]:
+        """Results of every model on every platform."""
+        for number, platform in enumerate(self.platforms):
+            linear = self.others["LR"][number]
+            for cell, network in self.networks.items():
+                yield {"seed": seed, "platform": platform, "model": cell.name, **cell._asdict()} | figures_of(
+                    network.errors[number], linear
+                )
+            for name, errors in self.others.items():
+                yield {"seed": seed, "platform": platform, "model": name} | figures_of(errors[number], linear)
+
+
+def figures_of(error: np.ndarray, linear: np.ndarray) -> dict[str, float]:
+    """Error over genes, and how it compares with linear regression's."""
+    improvement = relative_improvement(error.mean(), linear.mean())
+    return {"MAE": error.mean(), "sd": error.std(), "vs LR": improvement, "won": win_rate(error, linear)}
+
+
+def trial(arguments: argparse.Namespace, seed: int) -> Trial:
+    """Train with one seed what is not kept yet: all networks, and halves of the targets with the best of them."""
+    folder = arguments.folder / f"seed {seed}"
     folder.mkdir(parents=True, exist_ok=True)
     files = arguments.arrays, arguments.rnaseq, arguments.validation, arguments.landmarks
     data = of_files(*files, seed) if arguments.arrays else of_the_data_folder(seed)
-    others = {
-        name: [np.array(error) for error in errors]
-        for name, errors in kept(folder, "baselines", lambda: baselines(data, seed)).items()
-    }
+    others = kept(folder, "baselines", lambda: baselines(data, seed))
     networks: dict[Cell, Trained] = {}
 
     def run(cell: Cell) -> None:
         stored = kept(folder, cell.name, lambda: trained(cell, data, arguments.epochs, seed))
         networks[cell] = Trained([np.array(error) for error in stored[0]], *stored[1:])
 
-    for layers in LAYERS:
-        for units in arguments.units:
-            for dropout in DROPOUT:
-                run(Cell(layers, units, dropout))
+    for layers, units, dropout in product(LAYERS, arguments.units, DROPOUT):
+        run(Cell(layers, units, dropout))
     best = best_of(networks, 0)
     for partition in PARTITIONS:
         run(best._replace(partition=partition))
+    others = {name: [np.array(error) for error in errors] for name, errors in others.items()}
+    return Trial([platform.name for platform in data.platforms], networks, others)
 
-    text, results = [], []
-    for number, platform in enumerate(data.platforms):
-        joint = {cell: network for cell, network in networks.items() if cell.partition == "joint"}
-        text += [f"Table {number + 1}: {platform.name}", "", *table(number, joint, others), ""]
-        draw(folder, number, platform.name, networks, others)
-        models = {cell.name: network.errors[number] for cell, network in networks.items()}
-        for name, error in {**models, **{name: errors[number] for name, errors in others.items()}}.items():
-            linear = others["LR"][number]
-            comparison = {"vs LR": relative_improvement(error.mean(), linear.mean()), "won": win_rate(error, linear)}
-            results.append(
-                {"platform": platform.name, "model": name, "MAE": error.mean(), "sd": error.std(), **comparison}
-            )
-    (folder / "tables.md").write_text("\n".join(text))
-    print("\n".join(text))
+
+def tables(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Table 1 (arrays) and 2 (the other platform), and the partitions of the targets side by side."""
+    result = {}
+    for number, platform in enumerate(dict.fromkeys(row["platform"] for row in rows), start=1):
+        here = [row for row in rows if row["platform"] == platform]
+        result[f"paper_table_{number}"] = "\n".join(errors_table(here))
+    result["paper_partitions"] = "\n".join(partitions_table(rows))
+    return result
+
+
+def errors_table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Errors and standard deviations over genes, means over seeds."""
+    networks = [row for row in rows if row.get("partition") == "joint"]
+    units = sorted({row["units"] for row in networks})
+    yield "| layers | dropout | " + " | ".join(f"{size} units" for size in units) + " |"
+    yield "| ---: | ---: |" + " ---: |" * len(units)
+    for layers, dropout in product(LAYERS, DROPOUT):
+        cells = [
+            error_of([row for row in networks if (row["layers"], row["dropout"], row["units"]) == (layers, dropout, n)])
+            for n in units
+        ]
+        yield f"| {layers} | {dropout:.0%} | " + " | ".join(cells) + " |"
+    for name in BASELINES:
+        cells = [error_of([row for row in rows if row["model"] == name]), *[""] * (len(units) - 1)]
+        yield f"| {name} | | " + " | ".join(cells) + " |"
+
+
+def error_of(rows: list[dict[str, Any]]) -> str:
+    """Mean over seeds of the error and of its standard deviation over genes."""
+    return f"{np.mean([row['MAE'] for row in rows]):.4f} ± {np.mean([row['sd'] for row in rows]):.4f}"
+
+
+def partitions_table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """How much higher errors are than those of the same network of all targets, seed by seed."""
+    halves = [row for row in rows if row.get("partition", "joint") != "joint"]
+    joint = {(row["seed"], row["platform"], row["model"]): row["MAE"] for row in rows}
+    yield "| platform | targets | MAE | above the joint network, by seed |"
+    yield "| --- | --- | ---: | --- |"
+    for platform, partition in dict.fromkeys((row["platform"], row["partition"]) for row in halves):
+        those = [row for row in halves if (row["platform"], row["partition"]) == (platform, partition)]
+        excess = [row["MAE"] / joint[row["seed"], platform, row["model"].split(",")[0]] - 1 for row in those]
+        error = np.mean([row["MAE"] for row in those])
+        yield f"| {platform} | {partition} | {error:.4f} | {', '.join(f'{part:+.1%}' for part in excess)} |"
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Train what is missing, write tables and figures."""
+    if arguments.page:
+        fill(arguments.page, tables(json.loads((FOLDER / "paper.json").read_text())["rows"]))
+        return
+    origin, rows = provenance(), []
+    for seed in range(arguments.seeds):
+        done = trial(arguments, seed)
+        rows += done.rows(seed)
+        if seed == 0:
+            for number, platform in enumerate(done.platforms):
+                draw(arguments.folder, number, platform, done.networks, done.others)
+    text = "\n\n".join(tables(rows).values()) + "\n"
+    (arguments.folder / "tables.md").write_text(text)
+    print(text)
     if not arguments.no_results:
-        write("paper", results, origin)
+        write("paper", rows, origin)
 
 
 if __name__ == "__main__":
@@ -281,7 +339,8 @@ if __name__ == "__main__":
     parser.add_argument("--landmarks", type=Path, help="list of the landmarks")
     parser.add_argument("--units", type=int, nargs="+", default=[500])
     parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0")
     parser.add_argument("--folder", type=Path, default=Path("paper"), help="for what is trained, tables and figures")
     parser.add_argument("--no-results", action="store_true", help="leave results/paper.json alone")
+    parser.add_argument("--page", type=Path, help="only fill the tables of this page")
     main(parser.parse_args())

@@ -32,7 +32,8 @@ def arguments(tmp_path, monkeypatch):
         landmarks=tmp_path / "landmarks.txt",
         units=[8],
         epochs=3,
-        seed=0,
+        seeds=2,
+        page=None,
         folder=tmp_path / "paper",
         no_results=True,
     )
@@ -41,16 +42,16 @@ def arguments(tmp_path, monkeypatch):
 def test_tables_and_figures_are_made_once(arguments, capsys, monkeypatch):
     paper.main(arguments)
     printed = capsys.readouterr().out
-    assert printed.count("...") == 1 + 3 + 2  # baselines, dropout rates, partitions
+    assert printed.count("...") == 2 * (1 + 3 + 2)  # baselines, dropout rates, partitions
     figures = sorted(path.name for path in arguments.folder.glob("*.png"))
     assert len(figures) == 2 * 7
     assert "arrays_clustered_halves.png" in figures
     tables = (arguments.folder / "tables.md").read_text()
-    assert [tables.count(text) for text in ("Table 1: arrays", "Table 2: RNA-seq")] == [1, 1]
     assert [tables.count(text) for text in ("| KNN-GE |", "| LR-L1 |")] == [2, 2]
-    stored = json.loads((arguments.folder / "D-GEX-10%-8x1.json").read_text())
-    assert [len(errors) for errors in stored[0]] == [20, 20]
-    assert f"| 1 | 10% | {np.mean(stored[0][0]):.4f} ±" in tables
+    errors = [json.loads((arguments.folder / f"seed {n}" / "D-GEX-10%-8x1.json").read_text())[0] for n in range(2)]
+    assert [len(platform) for seed in errors for platform in seed] == [20, 20, 20, 20]
+    assert f"| 1 | 10% | {np.mean([seed[0] for seed in errors]):.4f} ±" in tables
+    assert "| arrays | random halves |" in tables
     monkeypatch.setattr(paper, "trained", None)  # nothing is trained again
     paper.main(arguments)
     assert (arguments.folder / "tables.md").read_text() == tables
@@ -74,3 +75,13 @@ def test_the_best_network_is_chosen_on_validation_profiles():
 
     one, other = paper.Cell(1, 8, 0.0), paper.Cell(1, 8, 0.1)
     assert paper.best_of({one: network(0.5, 0.9), other: network(0.6, 0.1)}, 0) == one
+
+
+def test_partitions_are_compared_with_the_joint_network_of_the_same_seed():
+    def rows(seed, error, joint):
+        model = {"seed": seed, "platform": "arrays", "layers": 1, "units": 8, "dropout": 0.0, "sd": 0.1}
+        yield model | {"model": "D-GEX-0%-8x1", "partition": "joint", "MAE": joint}
+        yield model | {"model": "D-GEX-0%-8x1, random halves", "partition": "random halves", "MAE": error}
+
+    table = list(paper.partitions_table([*rows(0, 0.55, 0.5), *rows(1, 0.45, 0.5)]))
+    assert table[2:] == ["| arrays | random halves | 0.5000 | +10.0%, -10.0% |"]

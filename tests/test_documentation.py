@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.accuracy._tables import tables as accuracy_tables
+from benchmarks.paper import tables as paper_tables
 
 from dgex import DGEXRegressor
 
@@ -81,6 +82,8 @@ def test_real_data_example_runs(data_folder, capsys):
     assert printed.count("D-GEX-25%-3000x1") == 2
 
 
+PAGES_OF_SEVERAL_TABLES = {"accuracy": accuracy_tables, "paper": paper_tables}
+
 TABLES = [
     (page, name, table)
     for page in PAGES
@@ -90,13 +93,13 @@ TABLES = [
 
 @pytest.mark.parametrize(("page", "name", "table"), TABLES, ids=[f"{page.name}-{name}" for page, name, _ in TABLES])
 def test_tables_are_those_of_the_results(page, name, table):
-    of_accuracy = name.startswith("accuracy_")
-    file = ROOT / "benchmarks" / "results" / ("accuracy.json" if of_accuracy else f"{name}.json")
-    rows = json.loads(file.read_text())["rows"]
-    if of_accuracy:
-        assert table == accuracy_tables(rows)[name]
+    folder, of_page = ROOT / "benchmarks", PAGES_OF_SEVERAL_TABLES.get(name.split("_")[0])
+    if of_page:
+        rows = json.loads((folder / "results" / f"{name.split('_')[0]}.json").read_text())["rows"]
+        assert table == of_page(rows)[name]
         return
-    assert table == runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"))["summary"](rows)
+    rows = json.loads((folder / "results" / f"{name}.json").read_text())["rows"]
+    assert table == runpy.run_path(str(folder / f"{name}.py"))["summary"](rows)
 
 
 def test_tables_are_found():

@@ -11,11 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks._pages import fill
 from benchmarks._results import FOLDER, provenance
 from benchmarks.accuracy._cells import CACHE, Cell, Results, run
 from benchmarks.accuracy._datasets import DATASETS
 from benchmarks.accuracy._methods import ABLATIONS, BASELINES, METHODS, ON_REQUEST
-from benchmarks.accuracy._tables import fill, tables
+from benchmarks.accuracy._tables import tables
 
 QUICK_DATASETS = ("E. coli, random", "synthetic 2k")
 QUICK_METHODS = ("least squares", "ridge", "lasso", "partial least squares", "sample KNN", "KNN-GE")
@@ -27,7 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     origin["command"] = " ".join(["python", "-m", "benchmarks.accuracy", *sys.argv[1:]])
     results = Results(arguments.results / "accuracy.json", arguments.cache, origin)
     if arguments.tables:
-        fill(arguments.tables, list(results.rows.values()))
+        fill(arguments.tables, tables(list(results.rows.values())))
         return 0
     cells = planned(arguments, results)
     print(f"{len(cells)} cells to run, {len(results.rows)} there", flush=True)

@@ -3,16 +3,14 @@
 import re
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from benchmarks._pages import markdown
 from benchmarks.accuracy._methods import ABLATIONS
 
 Rows = Sequence[dict[str, Any]]
 
 MODERN = "D-GEX modern"
-
-MARK = re.compile(r"(<!-- table: (accuracy_\w+) -->\n).*?(\n?<!-- end of table -->)", re.S)
 
 # Columns that are shares, with what they are called and how they are written.
 SHARES = {
@@ -88,14 +86,3 @@ def shown(rows: Rows, column: str, form: str) -> str:
     """The mean of a column, or nothing where a row has none."""
     values = [row.get(column) for row in rows]
     return "" if not values or None in values else form.format(statistics.mean(values))
-
-
-def markdown(lines: list[list[str]]) -> str:
-    """Lines of cells as a table."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def fill(page: Path, rows: Rows) -> None:
-    """Put the tables where a page has marks for them."""
-    made = tables(rows)
-    page.write_text(MARK.sub(lambda mark: f"{mark[1]}{made[mark[2]]}\n<!-- end of table -->", page.read_text()))
