@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from dgex import DGEXRegressor, _memory, _profiles, _programs, _regressor, _session, _training
+from dgex import DGEXRegressor, _memory, _profiles, _programs, _regressor, _session, _sharding, _training
 from dgex._network import NetworkConfig
 from dgex._partition import one_set
 from dgex._profiles import ProfileSet, padded_rows, pieces
@@ -29,7 +29,7 @@ def data():
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Three mini-batches, or a block of evaluation, at a time."""
-    monkeypatch.setattr(_profiles, "PIECE_BYTES", 3 * 16 * 4 * 33)
+    monkeypatch.setattr(_profiles, "CPU_PIECE_BYTES", 3 * 16 * 4 * 33)
 
 
 def assert_same_training(a, b):
@@ -129,6 +129,8 @@ def test_asking_for_a_place_outweighs_the_free_memory():
     assert not _memory.keep_on_devices("host", demand, free=None)
     assert not _memory.keep_on_devices("auto", demand, free=3)
     assert _memory.keep_on_devices("auto", demand, free=4)
+    assert _memory.keep_on_devices("auto", demand, free=4, copied=_memory.LARGEST_COPY)
+    assert not _memory.keep_on_devices("auto", demand, free=4, copied=_memory.LARGEST_COPY + 1)
 
 
 def test_the_demand_of_the_papers_largest_network():
@@ -248,10 +250,8 @@ def test_the_next_piece_is_loaded_while_one_is_used(data, small_pieces, monkeypa
 
 def test_a_failing_read_ends_training_with_its_error(data, small_pieces):
     class Broken(np.ndarray):
-        def __getitem__(self, index):
-            if isinstance(index, np.ndarray):
-                raise OSError("the disk is gone")
-            return super().__getitem__(index)
+        def take(self, *arguments, **options):
+            raise OSError("the disk is gone")
 
     profiles = ProfileSet(data[0].view(Broken), data[1], np.arange(700), one_set(21))
     stream = pieces(profiles, np.arange(700), 16, Layout(select_devices(1)), range(44), 9)
@@ -263,3 +263,30 @@ def test_rows_are_padded_to_whole_blocks():
     padded = padded_rows(np.array([5, 3, 1]), n_stored=10, block=4)
     assert padded.dtype == np.int32
     assert padded.tolist() == [5, 3, 1] + [0] * 9
+
+
+def test_cpus_read_what_they_can_in_place_and_copy_little(data, monkeypatch):
+    X, y = data
+    layout, demand = Layout(select_devices(1)), _memory.Demand(profiles=100, weights=1)
+    aligned = [_sharding.aligned_zeros((160_000, n)) for n in (2, 3)]
+    assert _memory.copied_by_cpus(layout, [aligned], demand) == 0
+    elsewhere = aligned[0].ravel()[1:].reshape(1, -1)
+    for array in (elsewhere, aligned[0].astype(np.float64), aligned[0].T, aligned[0][:7]):
+        assert _memory.copied_by_cpus(layout, [aligned, (array, array)], demand) == 100
+    assert _memory.copied_by_cpus(Layout(select_devices(1), 2), [aligned], demand) == 100
+    monkeypatch.setattr(_memory, "LARGEST_COPY", 0)
+    opened = []
+    original = _session.Session.__init__
+    monkeypatch.setattr(_session.Session, "__init__", lambda *a, **k: opened.append(a[0]) or original(*a, **k))
+    streamed = DGEXRegressor(**PARAMETERS).fit(X, y)
+    assert not opened[0].data.training.on_devices
+    assert_same_training(streamed, DGEXRegressor(**PARAMETERS, data_location="device").fit(X, y))
+
+
+def test_rows_are_gathered_as_float32_into_memory_to_be_used_in_place():
+    array = np.arange(30.0).reshape(10, 3)
+    for dtype in (np.float32, np.float64):
+        gathered = _sharding.gathered_rows(array.astype(dtype), np.array([7, 2, 2]), 5)
+        assert gathered.tolist() == [*array[[7, 2, 2]].tolist(), [0, 0, 0], [0, 0, 0]]
+        assert gathered.dtype == np.float32
+        assert gathered.ctypes.data % _sharding.ALIGNMENT == 0

@@ -14,7 +14,7 @@ import numpy as np
 from dgex._network import NetworkConfig
 from dgex._processes import exchanged, own_devices
 from dgex._programs import TrainConfig
-from dgex._sharding import Layout
+from dgex._sharding import Layout, usable_in_place
 
 logger = logging.getLogger("dgex")
 
@@ -23,6 +23,9 @@ COPIES_OF_WEIGHTS = {"sgd": 3, "adamw": 4}
 
 # Share of the free memory that profiles and weights may take; the rest is for activations.
 USABLE = 0.8
+
+# Bytes of profiles that CPUs may copy from the host's memory, which is their own.
+LARGEST_COPY = 2**28
 
 # Where Linux tells how much memory is free, and how much this process may have (control groups, version 2).
 MEMORY_OF_LINUX = Path("/proc/meminfo")
@@ -93,11 +96,23 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def keep_on_devices(location: str, demand: Demand, free: int | None) -> bool:
-    """Whether the profiles are put onto the devices as a whole: as asked for, or if there is room ("auto")."""
+def copied_by_cpus(layout: Layout, sets: Sequence[tuple[np.ndarray, np.ndarray]], demand: Demand) -> int:
+    """Bytes of the host's memory that profiles kept on the devices take a second time, in any process; 0 on others."""
+    if layout.platform != "cpu":
+        return 0
+    in_place = len(layout.devices) == layout.n_networks == 1 and all(usable_in_place(a) for pair in sets for a in pair)
+    n_devices = len(own_devices(layout.devices))
+    return int(exchanged(layout.devices, np.array(0 if in_place else demand.profiles * n_devices)).max())
+
+
+def keep_on_devices(location: str, demand: Demand, free: int | None, copied: int = 0) -> bool:
+    """Whether the profiles are put onto the devices as a whole: as asked for, or if there is room ("auto").
+
+    Of more than `LARGEST_COPY`, CPUs get a piece at a time, rather than a second copy in the same memory.
+    """
     resident = location == "device"
     if location == "auto":
-        resident = free is None or sum(demand) <= USABLE * free
+        resident = copied <= LARGEST_COPY and (free is None or sum(demand) <= USABLE * free)
     logger.info(
         "Profiles %s: each device needs %s, and %s is free (data_location=%r).",
         "stay on the devices" if resident else "are streamed from the host",

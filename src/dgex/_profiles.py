@@ -18,6 +18,7 @@ from dgex._sharding import Layout
 # Bytes of the profiles that travel to the devices at a time; twice as much is there, since the next piece is loaded
 # while one is computed with.
 PIECE_BYTES = 2**28
+CPU_PIECE_BYTES = 2**26
 
 
 class ProfileSet(NamedTuple):
@@ -76,7 +77,8 @@ def pieces(
         return
 
     row_bytes = 4 * (profiles.X.shape[1] + len(profiles.targets) * profiles.targets.largest)
-    n_blocks = max(1, min(max_blocks, -(-len(order) // block_rows), PIECE_BYTES // (row_bytes * block_rows)))
+    piece_bytes = CPU_PIECE_BYTES if layout.platform == "cpu" else PIECE_BYTES
+    n_blocks = max(1, min(max_blocks, -(-len(order) // block_rows), piece_bytes // (row_bytes * block_rows)))
 
     def load(start: int) -> Piece:
         rows = order[start * block_rows : (start + n_blocks) * block_rows]

@@ -18,6 +18,7 @@ from dgex._closed_form import Ingredients
 from dgex._draws import CLOSED_FORM, PARTITION, generator, hold_out, monitored
 from dgex._memory import (
     Demand,
+    copied_by_cpus,
     free_memory,
     keep_on_devices,
     require_room_for_weights,
@@ -181,9 +182,9 @@ def session_on(
     layout = Layout(devices, len(targets))
     learning_rate = initial_learning_rate(model)
     n_best = len(validation_sets) or (1 if len(held_out) else 0)
-    demand = training_demand(config, layout, [profiles, *validation_sets], n_best)
-    free = free_memory(layout)
-    resident = keep_on_devices(model.data_location, demand, free)
+    sets = [profiles, *validation_sets]
+    demand, free = training_demand(config, layout, sets, n_best), free_memory(layout)
+    resident = keep_on_devices(model.data_location, demand, free, copied_by_cpus(layout, sets, demand))
     if not resident:
         demand = demand._replace(profiles=0)
     require_room_for_weights(config, layout, demand, free)

@@ -109,7 +109,7 @@ class Layout:
 
     def place_landmarks(self, X: np.ndarray, rows: np.ndarray | None = None, n_stored: int | None = None) -> jax.Array:
         """Put landmarks of all profiles or some onto every device, as float32 and followed by rows of zeros."""
-        X = X if rows is None else X[rows]
+        X = X if rows is None else gathered_rows(X, rows, n_stored or len(rows))
         shape = (n_stored or stored_rows(X), X.shape[1])
         return jax.make_array_from_callback(shape, self.replicated, lambda index: _landmarks(X, shape))
 
@@ -120,7 +120,7 @@ class Layout:
 
         The sets are padded with zeros to the same size, divisible among the devices, and so are the rows.
         """
-        y = y if rows is None else y[rows]  # once for all devices
+        y = y if rows is None else gathered_rows(y, rows, n_stored or len(rows))  # once for all devices
         shape = (len(sets), n_stored or stored_rows(y), -(-sets.largest // self.n_shards) * self.n_shards)
 
         def share(index: tuple[slice, ...] | None) -> np.ndarray:
@@ -140,6 +140,12 @@ def stored_rows(array: np.ndarray) -> int:
     """
     multiple = SHARED_PROGRAM_ROWS if array.size < SHARED_PROGRAM_SIZE else 1
     return -(-len(array) // multiple) * multiple
+
+
+def usable_in_place(array: np.ndarray) -> bool:
+    """Whether a CPU can read profiles where they are, as they are."""
+    is_aligned = array.ctypes.data % ALIGNMENT == 0 and array.flags.c_contiguous
+    return is_aligned and array.dtype == np.float32 and stored_rows(array) == len(array)
 
 
 def _landmarks(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -164,6 +170,19 @@ def _targets(y: np.ndarray, columns: list[slice | np.ndarray], shape: tuple[int,
         for network, chosen in enumerate(columns):
             part = block[:, chosen]
             result[network, start : start + len(part), : part.shape[1]] = part
+    return result
+
+
+def gathered_rows(array: np.ndarray, rows: np.ndarray, n_stored: int) -> np.ndarray:
+    """Some rows as float32, followed by rows of zeros, in memory that XLA can use in place."""
+    result = aligned_zeros((n_stored, array.shape[1]))
+    if array.dtype == np.float32:
+        np.take(array, rows, axis=0, out=result[: len(rows)], mode="clip")  # does not buffer, as "raise" does
+        return result
+    block_rows = max(1, GATHER_BYTES // (array.itemsize * max(1, array.shape[1])))
+    for start in range(0, len(rows), block_rows):
+        block = rows[start : start + block_rows]
+        result[start : start + len(block)] = array[block]
     return result
 
 

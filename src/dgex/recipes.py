@@ -35,6 +35,7 @@ MODERN: dict[str, Any] = {
     "learning_rate_min": 0.0,
     "batch_size": 128,
     "max_iter": 20,
+    "monitor_size": 200,  # no learning rate depends on the training error
 }
 
 # What the row of intercepts is called in matrices of weights.
