@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
 LOCKED := --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo test test-newest lint format docs lock clean
+.PHONY: demo test test-newest bench lint format docs lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/01_quickstart.py
@@ -21,6 +21,11 @@ lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# How fast and lean the library is, beside its peers: a verdict for each row. PyTorch is installed for it.
+bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet $(LOCKED) --editable . --group bench
+	$(BIN)/python -m benchmarks.performance
 
 format: $(VENV)/installed-for-tests
 	$(BIN)/ruff check --fix

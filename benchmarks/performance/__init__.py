@@ -1,0 +1,1 @@
+"""How fast and lean the library is, beside its peers."""

@@ -1,0 +1,66 @@
+"""The most memory that fit and predict take, in fresh processes."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.performance._rounds import Case, in_new_process, most_resident, noise, verdict
+from dgex import DGEXRegressor
+
+N_PROFILES, N_LANDMARKS, N_TARGETS, N_UNITS = 20_000, 943, 9520, 1000
+DATA = 4 * N_PROFILES * (N_LANDMARKS + N_TARGETS) / 1e6
+PARAMETERS = 4 * ((N_LANDMARKS + 1) * N_UNITS + (N_UNITS + 1) * N_TARGETS) / 1e6
+
+
+def cases() -> Iterator[Case]:
+    """Beyond what a process has that has fitted a few profiles before."""
+    with tempfile.TemporaryDirectory() as name:
+        for kind in ("arrays in memory", "memory maps"):
+            peak = in_new_process(fit, kind, Path(name))
+            ratio = peak / (1.25 * DATA + 6 * PARAMETERS)
+            what = "of 1.25 x the data and 6 x the parameters"
+            yield verdict(f"memory of fit, {kind}", what, ratio, 1.0, MB=peak)
+    beyond = in_new_process(predict)
+    yield verdict("memory of predict", "beyond the output", beyond, 300, unit="MB")
+
+
+def model() -> DGEXRegressor:
+    """One epoch of a network."""
+    return DGEXRegressor(hidden_layer_sizes=(N_UNITS,), max_iter=1, random_state=0)
+
+
+def resident() -> float:
+    """Megabytes that this process has in memory now."""
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmRSS"].split()[0]) * 1024 / 1e6
+
+
+def fit(kind: str, folder: Path) -> float:
+    """Megabytes at most, of data and all else, beyond those before there were data."""
+    if kind == "memory maps" and not (folder / "X.npy").exists():
+        in_new_process(write, folder)
+    model().fit(noise(400, N_LANDMARKS), noise(400, N_TARGETS, seed=1))
+    before = resident()
+    if kind == "memory maps":
+        X, y = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in "Xy")
+    else:
+        X, y = noise(N_PROFILES, N_LANDMARKS), noise(N_PROFILES, N_TARGETS, seed=1)
+    model().fit(X, y)
+    return most_resident() - before
+
+
+def write(folder: Path) -> None:
+    """Profiles in files, by a process that ends."""
+    np.save(folder / "X.npy", noise(N_PROFILES, N_LANDMARKS))
+    np.save(folder / "y.npy", noise(N_PROFILES, N_TARGETS, seed=1))
+
+
+def predict() -> float:
+    """Megabytes at most beyond the output."""
+    fitted = model().fit(noise(400, N_LANDMARKS), noise(400, N_TARGETS, seed=1))
+    X = noise(N_PROFILES, N_LANDMARKS)
+    before = resident()
+    output = fitted.predict(X)
+    return most_resident() - before - output.nbytes / 1e6
