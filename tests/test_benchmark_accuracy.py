@@ -10,7 +10,7 @@ from benchmarks.accuracy._cells import Cell, Results, cell_of, run
 from benchmarks.accuracy._datasets import DATASETS, Profiles, Split, whole_parts
 from benchmarks.accuracy._linear import centered, lasso_by_penalty, pls_path, ridge_path
 from benchmarks.accuracy._methods import METHODS
-from benchmarks.accuracy._tables import tables
+from benchmarks.accuracy._tables import on_common_splits, tables
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import Lasso, Ridge
 
@@ -127,3 +127,9 @@ def test_the_results_are_what_the_code_produces(cell, tolerance, tmp_path, data_
     split = DATASETS[cell.dataset](cell.seed)
     predicted = METHODS[cell.method](split, cell.seed).predict(split.test.X)
     assert genewise_mae(split.test.y, predicted).mean() == pytest.approx(stored["MAE"], rel=tolerance)
+
+
+def test_ablations_are_compared_on_the_splits_that_all_have():
+    cells = [("a", "x", 0), ("a", "x", 1), ("a", "y", 1), ("b", "x", 0)]
+    rows = [{"dataset": dataset, "method": method, "seed": seed} for dataset, method, seed in cells]
+    assert on_common_splits(rows) == rows[1:3]

@@ -26,11 +26,20 @@ SHARES = {
 
 def tables(rows: Rows) -> dict[str, str]:
     """All tables by name: one for each data set, and of improvements over all of them, of methods and of ablations."""
-    ablations = [row for row in rows if row["method"] in ABLATIONS or row["method"] == MODERN]
+    ablations = on_common_splits([row for row in rows if row["method"] in ABLATIONS or row["method"] == MODERN])
     rows = [row for row in rows if row["method"] not in ABLATIONS]
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     made = {name_of(dataset): dataset_table([row for row in rows if row["dataset"] == dataset]) for dataset in datasets}
     return {"accuracy_improvements": improvements(rows), "accuracy_ablation": improvements(ablations), **made}
+
+
+def on_common_splits(rows: Rows) -> Rows:
+    """Those of the data sets and seeds that every method there has, of data sets with several methods."""
+    by_method: dict[str, dict[str, set[int]]] = {}
+    for row in rows:
+        by_method.setdefault(row["dataset"], {}).setdefault(row["method"], set()).add(row["seed"])
+    common = {name: set.intersection(*of.values()) for name, of in by_method.items() if len(of) > 1}
+    return [row for row in rows if row["seed"] in common.get(row["dataset"], ())]
 
 
 def name_of(dataset: str) -> str:
