@@ -13,18 +13,15 @@ Needs 11 GB on disk in a temporary folder, and writes results/inference.json. Ab
 
 import argparse
 import os
-import resource
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
 
 from benchmarks._results import provenance, write
+from benchmarks.performance._rounds import in_new_process, most_resident, resident
 from dgex import DGEXRegressor
 from dgex.inference import predict_to_file
 from dgex.io import create_expression, open_expression
@@ -32,17 +29,6 @@ from dgex.io import create_expression, open_expression
 N_LANDMARKS, N_UNITS, N_TARGETS = 978, 3000, 21_290
 PRODUCT_ROWS = 1024
 WRITTEN_BYTES = 2**31
-
-
-def resident() -> float:
-    """Megabytes that this process has in memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def most_resident() -> float:
-    """The most megabytes that this process has had in memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def prepare(folder: Path, n_profiles: int, n_units: int, n_targets: int) -> None:
@@ -120,12 +106,6 @@ def writing(folder: Path, bytes_per_profile: int) -> float:
     seconds = time.perf_counter() - start
     path.unlink()
     return WRITTEN_BYTES / bytes_per_profile / seconds
-
-
-def in_new_process(function: Any, *arguments: Any) -> Any:
-    """Call a function in a process whose memory is its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def main(sizes: list[int], n_units: int, n_targets: int) -> None:

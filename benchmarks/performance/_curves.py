@@ -7,8 +7,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from benchmarks.performance._memory import resident
-from benchmarks.performance._rounds import Case, in_new_process, most_resident, noise, verdict
+from benchmarks.performance._rounds import Case, in_new_process, most_resident, noise, resident, verdict
 from dgex import DGEXRegressor
 
 N_PROFILES, N_LANDMARKS, N_TARGETS, N_UNITS = 4000, 943, 4000, 500

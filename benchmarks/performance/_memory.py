@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.performance._rounds import Case, in_new_process, most_resident, noise, verdict
+from benchmarks.performance._rounds import Case, in_new_process, most_resident, noise, resident, verdict
 from dgex import DGEXRegressor
 
 N_PROFILES, N_LANDMARKS, N_TARGETS, N_UNITS = 20_000, 943, 9520, 1000
@@ -29,12 +29,6 @@ def cases() -> Iterator[Case]:
 def model() -> DGEXRegressor:
     """One epoch of a network."""
     return DGEXRegressor(hidden_layer_sizes=(N_UNITS,), max_iter=1, random_state=0)
-
-
-def resident() -> float:
-    """Megabytes that this process has in memory now."""
-    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) * 1024 / 1e6
 
 
 def fit(kind: str, folder: Path) -> float:
