@@ -24,10 +24,7 @@ import argparse
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product
-from multiprocessing import get_context
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -35,6 +32,7 @@ import jax
 import numpy as np
 
 from benchmarks._results import provenance, write
+from benchmarks.performance._rounds import in_new_process
 from dgex import DGEXRegressor
 from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import AT_REST
@@ -212,12 +210,6 @@ def peak_memory(n_devices: int) -> float | None:
 def usable_counts() -> list[int]:
     """The numbers of devices to measure with, as far as there are so many."""
     return [count for count in (1, 2, 4, 8) if count <= len(jax.devices())]
-
-
-def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function where JAX starts anew, by the environment as it is now."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def table(rows: list[dict[str, Any]]) -> str:
