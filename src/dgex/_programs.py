@@ -168,6 +168,8 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
                 x=(X[rows] - scaling.x_mean) / scaling.x_scale,
                 present=present,
             )
+            if layout.n_shards == 1:
+                gradients = after_those_below(gradients)
             updates, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
             return TrainState(optax.apply_updates(parameters, updates), optimizer_state), total + losses * full_batch
 
@@ -252,6 +254,21 @@ def for_every_network(config: NetworkConfig, function: Callable[..., Any]) -> Ca
         return jax.vmap(lambda copies, *of_one: function(*of_one, **copies))(copies, *stacked)
 
     return stacked_function
+
+
+def after_those_below(gradients: Parameters) -> Parameters:
+    """The same gradients, each of which XLA can compute only after that of the layer below it.
+
+    Backpropagation has then read a layer's kernel for the last time before the kernel changes, which can happen in
+    place: without the order, XLA copies every such kernel in every step. (It takes nothing times a number for a number
+    that it does not know; its own barriers do not reach that far.)
+    """
+    first, *others = gradients
+    nothing = [0.0 * below.bias[:, :1] for below in gradients[:-1]]
+    return (
+        first,
+        *(Layer(kernel + zero[..., None], bias + zero) for (kernel, bias), zero in zip(others, nothing, strict=True)),
+    )
 
 
 def standardized_targets(y: jax.Array, rows: jax.Array, scaling: Scaling) -> jax.Array:

@@ -44,8 +44,9 @@ from dgex._programs import (
 )
 from dgex._sharding import Layout, resized
 
-# Work of one compiled call, about a second: what a keyboard interrupt has to wait for.
-CPU_FLOPS_PER_CALL = 1e11
+# Work of one compiled call, about a second: what a keyboard interrupt has to wait for. Every call
+# has memory of its own, which the system has to clear.
+CPU_FLOPS_PER_CALL = 3e11
 ACCELERATOR_FLOPS_PER_CALL = 2e13
 
 # Bytes read at a time.
@@ -333,14 +334,20 @@ def rescored(
 
 
 def to_host(run: TrainingRun, config: TrainConfig, targets: TargetSets) -> TrainingRun:
-    """The same run with NumPy arrays in the form of `shown`, and the optimiser's state as a list of them."""
+    """The same run with NumPy arrays in the form of `shown`, and the optimiser's state as a list of them.
+
+    Parameters are copies that a user may change; the optimiser's state may be the memory that XLA has it in.
+    """
     structure = state_structure(config)
     copies: dict[int, Any] = {}  # validation sets may share their best parameters
 
+    def on_host(tree: Any, like: Any, array: Callable[[Any], np.ndarray]) -> Any:
+        arrays = jax.tree.map(array, resized(jax.tree.map(gathered, tree), like))
+        return jax.tree.map(lambda node: in_form(shown, node, targets), arrays, is_leaf=is_parameters)
+
     def copy(tree: Any, like: Any) -> Any:
         if id(tree) not in copies:
-            arrays = jax.tree.map(np.array, resized(jax.tree.map(gathered, tree), like))
-            copies[id(tree)] = jax.tree.map(lambda node: in_form(shown, node, targets), arrays, is_leaf=is_parameters)
+            copies[id(tree)] = on_host(tree, like, np.array)
         return copies[id(tree)]
 
     def keep(record: BestEpoch) -> BestEpoch:
@@ -348,7 +355,7 @@ def to_host(run: TrainingRun, config: TrainConfig, targets: TargetSets) -> Train
             replace(record, parameters=copy(record.parameters, structure.parameters)) if record.parameters else record
         )
 
-    optimizer = jax.tree.leaves(copy(run.state.optimizer, structure.optimizer))
+    optimizer = jax.tree.leaves(on_host(run.state.optimizer, structure.optimizer, np.asarray))
     state = TrainState(copy(run.state.parameters, structure.parameters), optimizer)
     return replace(run, state=state, best=tuple(map(keep, run.best)), history=list(run.history))
 
