@@ -361,7 +361,7 @@ def test_interrupts_are_left_alone_outside_the_main_thread():
     assert seen == [before]
 
 
-def test_host_copy_of_a_run_shares_nothing_with_the_device():
+def test_host_copy_of_a_run_stays_as_it_is_when_training_goes_on():
     X, y = random_problem()
     layout = one_device()
     config = TrainConfig(NetworkConfig(5, (4,), 3), "squared_error", "sgd", batch_size=8, dropout=False)

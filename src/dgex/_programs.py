@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -168,7 +169,7 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
                 x=(X[rows] - scaling.x_mean) / scaling.x_scale,
                 present=present,
             )
-            if layout.n_shards == 1:
+            if layout.n_shards == 1:  # else a number would have to travel
                 gradients = after_those_below(gradients)
             updates, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
             return TrainState(optax.apply_updates(parameters, updates), optimizer_state), total + losses * full_batch
@@ -263,12 +264,11 @@ def after_those_below(gradients: Parameters) -> Parameters:
     place: without the order, XLA copies every such kernel in every step. (It takes nothing times a number for a number
     that it does not know; its own barriers do not reach that far.)
     """
-    first, *others = gradients
-    nothing = [0.0 * below.bias[:, :1] for below in gradients[:-1]]
-    return (
-        first,
-        *(Layer(kernel + zero[..., None], bias + zero) for (kernel, bias), zero in zip(others, nothing, strict=True)),
-    )
+    ordered = [gradients[0]]
+    for below, (kernel, bias) in pairwise(gradients):
+        nothing = 0.0 * below.bias[:, :1]
+        ordered.append(Layer(kernel + nothing[..., None], bias + nothing))
+    return tuple(ordered)
 
 
 def standardized_targets(y: jax.Array, rows: jax.Array, scaling: Scaling) -> jax.Array:

@@ -44,8 +44,8 @@ from dgex._programs import (
 )
 from dgex._sharding import Layout, resized
 
-# Work of one compiled call, about a second: what a keyboard interrupt has to wait for. Every call
-# has memory of its own, which the system has to clear.
+# Work of one compiled call, about a second: what a keyboard interrupt has to wait for. Every call has memory
+# of its own, which the system has to clear.
 CPU_FLOPS_PER_CALL = 3e11
 ACCELERATOR_FLOPS_PER_CALL = 2e13
 

@@ -289,6 +289,13 @@ def test_partitions_that_the_devices_do_not_divide_use_all_of_them(n_partitions,
     np.testing.assert_array_equal(one.partition_, several.partition_)
 
 
+def test_a_step_copies_no_kernel():
+    network = NetworkConfig(12, (512, 512), 2048)
+    copied = re.findall(r"= f32\[([\d,]*)\]\S* copy\(", compiled_steps(1, network).as_text())
+    assert copied  # the targets of a mini-batch, and biases
+    assert not set(copied) & {f"1,{fan_in},{fan_out}" for fan_in, fan_out in network.layer_shapes}
+
+
 def test_memory_per_device_falls_with_the_number_of_devices():
     network = NetworkConfig(12, (512, 512), 2048)
     bytes_by_count = {n: compiled_steps(n, network).memory_analysis().argument_size_in_bytes for n in (1, 2, 4, 8)}
