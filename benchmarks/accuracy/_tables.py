@@ -48,12 +48,13 @@ def name_of(dataset: str) -> str:
 
 
 def dataset_table(rows: Rows) -> str:
-    """A line for each method: means over seeds, and the standard deviation of its error."""
-    header = ["method", "MAE ± sd over seeds", "sd over genes", *(name for name, _ in SHARES.values())]
+    """A line for each method: means over its seeds, the standard deviation of its error, and how many they are."""
+    header = ["method", "MAE ± sd over seeds", "sd over genes", *(name for name, _ in SHARES.values()), "seeds"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for method, of_method in by_method(rows).items():
         cells = [labelled(method, of_method), error(of_method), shown(of_method, "sd", "{:.4f}")]
-        lines.append(cells + [shown(of_method, column, form) for column, (_, form) in SHARES.items()])
+        shares = [shown(of_method, column, form) for column, (_, form) in SHARES.items()]
+        lines.append([*cells, *shares, str(len(of_method))])
     return markdown(lines)
 
 
