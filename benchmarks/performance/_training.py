@@ -50,8 +50,8 @@ def of_network(hidden: tuple[int, ...]) -> list[Case]:
     fits: dict[str, Callable[[], object]] = {
         "dgex": lambda: model(hidden).fit(X, y),
         "dgex without dropout": lambda: model(hidden, dropout=0.0).fit(X, y),
-        "PyTorch": torch_fit(hidden, X, y, compiled=False),
-        "PyTorch, compiled": torch_fit(hidden, X, y, compiled=True),
+        "PyTorch": partial(torch_training(hidden, X, y, BATCH, compiled=False), EPOCHS),
+        "PyTorch, compiled": partial(torch_training(hidden, X, y, BATCH, compiled=True), EPOCHS),
         "product": bare_products,
     }
     seconds = medians(fits, ROUNDS)
@@ -86,27 +86,31 @@ def bare_products() -> np.ndarray:
 OPERAND = noise(PRODUCT_SIZE, PRODUCT_SIZE)
 
 
-def torch_fit(hidden: tuple[int, ...], X: np.ndarray, y: np.ndarray, *, compiled: bool) -> Callable[[], None]:
+def torch_training(
+    hidden: tuple[int, ...], X: np.ndarray, y: np.ndarray, batch: int, *, compiled: bool, device: str = "cpu"
+) -> Callable[[int], None]:
     """The same training in PyTorch: sums of squares, momentum, batches from random orders. Compiled once for all."""
     torch.manual_seed(0)
-    widths = [N_LANDMARKS, *hidden]
+    widths = [X.shape[1], *hidden]
     layers: list[torch.nn.Module] = []
     for fan_in, fan_out in pairwise(widths):
         layers += [torch.nn.Linear(fan_in, fan_out), torch.nn.Tanh(), torch.nn.Dropout(DROPOUT)]
-    network = torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], N_TARGETS))
+    network = torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], y.shape[1])).to(device)
     forward = torch.compile(network) if compiled else network
-    inputs, targets = torch.from_numpy(X), torch.from_numpy(y)
+    inputs, targets = torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
 
-    def fit() -> None:
+    def train(n_epochs: int) -> None:
         optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.5, fused=True)
-        for _ in range(EPOCHS):
-            for rows in torch.randperm(N_PROFILES).split(BATCH):
+        for _ in range(n_epochs):
+            for rows in torch.randperm(len(X), device=device).split(batch):
                 optimizer.zero_grad(set_to_none=True)
-                loss = ((forward(inputs[rows]) - targets[rows]) ** 2).sum() / BATCH
+                loss = ((forward(inputs[rows]) - targets[rows]) ** 2).sum() / batch
                 loss.backward()
                 optimizer.step()
+        if device != "cpu":
+            torch.cuda.synchronize()
 
-    return fit
+    return train
 
 
 def perceptron_fit(hidden: tuple[int, ...], X: np.ndarray, y: np.ndarray) -> None:
