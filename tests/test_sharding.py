@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from dgex import _sharding
+from dgex import DGEXRegressor, _programs, _sharding
 from dgex._partition import TargetSets, one_set
 from dgex._sharding import ALIGNMENT, Layout, aligned_zeros, resized, select_devices, stored_rows
 
@@ -105,3 +105,40 @@ def test_devices_of_jax_are_accepted_too():
     assert select_devices([device]) == (device,)
     with pytest.raises(ValueError, match="numbered from 0"):
         select_devices([-1])
+
+
+@pytest.fixture
+def as_on_gpu(monkeypatch):
+    """Layouts say that they are of GPUs; programs made for them are forgotten afterwards."""
+    monkeypatch.setattr(Layout, "platform", "gpu")
+    made = _programs.compiler_options, _programs.initial_program, _programs.step_program, _programs.error_program
+    for remembered in (*made, _programs.predict_program):
+        remembered.cache_clear()
+    yield
+    for remembered in (*made, _programs.predict_program):
+        remembered.cache_clear()
+
+
+def test_results_for_the_host_are_in_page_locked_memory_of_gpus(as_on_gpu):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(300, 6)), rng.normal(size=(300, 10))
+    model = DGEXRegressor(hidden_layer_sizes=(5,), max_iter=2, n_partitions=2, random_state=0).fit(X, y)
+    layout = Layout(select_devices(None), 2)
+    assert layout.read_by_host(3).memory_kind == "pinned_host"
+    assert layout.divided(3).memory_kind == "device"
+    by_device = model.predict(X)
+    assert by_device.shape == (300, 10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Layout, "platform", "cpu")
+        np.testing.assert_allclose(by_device, model.predict(X), rtol=1e-4, atol=1e-5)
+
+
+def test_this_xla_knows_the_options_for_gpus(as_on_gpu):
+    assert _programs.compiler_options("gpu") == _programs.COMPILER_OPTIONS["gpu"]
+    assert _programs.compiler_options("cpu") is None
+
+
+def test_options_that_xla_does_not_know_are_left_out(as_on_gpu, monkeypatch):
+    monkeypatch.setattr(_programs, "COMPILER_OPTIONS", {"gpu": {"xla_gpu_of_another_release": False}})
+    _programs.compiler_options.cache_clear()
+    assert _programs.compiler_options("gpu") is None

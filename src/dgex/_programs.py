@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -29,6 +29,9 @@ BLOCK_ROWS = 256
 
 # The same where NumPy multiplies with the output weights: it packs them anew for every block.
 HOST_BLOCK_ROWS = 512
+
+# The kernels that XLA makes for products on GPUs take longer than those of NVIDIA's library, and longer to compile.
+COMPILER_OPTIONS = {"gpu": {"xla_gpu_enable_triton_gemm": False}}
 
 
 def huber(error: jax.Array) -> jax.Array:
@@ -116,7 +119,7 @@ def initial_program(config: TrainConfig, layout: Layout) -> Callable[[jax.Array,
     def create(key: jax.Array, present: jax.Array) -> TrainState:
         return resized(initial_state(config, key, present), padded)
 
-    return jax.jit(create, out_shardings=layout.shardings(padded))
+    return compiled(create, layout, layout.shardings(padded))
 
 
 @lru_cache(maxsize=128)
@@ -177,7 +180,7 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
         return jax.lax.fori_loop(start, stop, step, (state, jnp.asarray(total, jnp.float32)))
 
     shardings = layout.shardings(state_structure(padded))
-    return jax.jit(loop, donate_argnums=0, out_shardings=(shardings, layout.divided(1)))
+    return compiled(loop, layout, (shardings, layout.divided(1)), donate_argnums=0)
 
 
 @lru_cache(maxsize=128)
@@ -205,7 +208,7 @@ def error_program(config: NetworkConfig, layout: Layout) -> Callable[..., jax.Ar
 
         return jax.lax.fori_loop(start, stop, add_block, total)
 
-    return jax.jit(total_error, out_shardings=layout.divided(2))
+    return compiled(total_error, layout, layout.divided(2))
 
 
 @lru_cache(maxsize=128)
@@ -217,7 +220,7 @@ def predict_program(config: NetworkConfig, layout: Layout) -> Callable[[Paramete
         prediction = predictions(padded, parameters, (x - scaling.x_mean) / scaling.x_scale)
         return prediction * scaling.y_scale[:, None] + scaling.y_mean[:, None]
 
-    return jax.jit(predict, out_shardings=layout.divided(3))
+    return compiled(predict, layout, layout.read_by_host(3))
 
 
 @lru_cache(maxsize=128)
@@ -232,7 +235,24 @@ def hidden_program(config: NetworkConfig, layout: Layout) -> Callable[..., jax.A
     def activations(hidden: Parameters, x_mean: jax.Array, x_scale: jax.Array, x: jax.Array) -> jax.Array:
         return for_every_network(config, before_output)(hidden, x=(x - x_mean) / x_scale)
 
-    return jax.jit(activations, out_shardings=layout.replicated)
+    return compiled(activations, layout, layout.replicated)
+
+
+def compiled(function: Callable[..., Any], layout: Layout, out_shardings: Any, **options: Any) -> Callable[..., Any]:
+    """A function that is compiled when it is called, its results on the devices as said."""
+    return jax.jit(function, out_shardings=out_shardings, compiler_options=compiler_options(layout.platform), **options)
+
+
+@cache
+def compiler_options(platform: str) -> dict[str, bool] | None:
+    """What XLA is told to do otherwise than by default, as far as this XLA knows it."""
+    options = COMPILER_OPTIONS.get(platform)
+    if options is not None:
+        try:
+            jax.jit(lambda: 0, compiler_options=options).lower().compile()
+        except jax.errors.JaxRuntimeError:
+            return None
+    return options
 
 
 def predictions(config: NetworkConfig, parameters: Parameters, x: jax.Array) -> jax.Array:
