@@ -8,11 +8,13 @@
 5. Inference from array to array, in profiles per second, beside the copy of the same output to the host.
 6. Ten small networks in one program, against one after the other.
 
-Writes results/gpu.json; about six minutes. To try it without a GPU, in a minute:
+Writes results/gpu.json; about four minutes. `--page docs/gpu.md` only fills the tables of a page from it. To try it
+without a GPU, in a minute:
 `--profiles 600 --targets 40 --networks 30x1 --batches 200 --units 20 --inferred 50`.
 """
 
 import argparse
+import json
 import tempfile
 import time
 from collections import defaultdict
@@ -26,7 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks._results import provenance, write
+from benchmarks._pages import fill, markdown
+from benchmarks._results import FOLDER, provenance, write
 from benchmarks.performance._rounds import in_new_process, medians, noise
 from benchmarks.scale import large_product
 from dgex import DGEXRegressor
@@ -206,7 +209,31 @@ def concurrent(n_profiles: int, n_networks: int = 10, n_units: int = 300, n_targ
     return [{**row, "seconds one": one, "seconds together": together, "times as fast": n_networks * one / together}]
 
 
-def main(profiles: int, targets: int, networks: list[str], batches: list[int], units: int, inferred: int) -> None:
+def tables(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """The tables of docs/gpu.md."""
+    chosen = {case: [row for row in rows if row["case"] == case] for case in {row["case"] for row in rows}}
+    steps = [["network", "batch", "type", "microseconds", "share of the roofline", "thousand profiles per second"]]
+    peers = [["network", "batch", "PyTorch", "times as long as dgex"]]
+    for row in chosen["training step"]:
+        start = [row["network"], str(row["batch"])]
+        if "of" in row:
+            peers.append([*start, row["of"].removeprefix("PyTorch, ") if "," in row["of"] else "eager"])
+            peers[-1].append(f"{row['times as long as dgex']:.2f}")
+        else:
+            numbers = f"{1e6 * row['seconds']:,.0f}", f"{row['share of roofline']:.0%}"
+            steps.append([*start, row["dtype"], *numbers, f"{row['profiles per second'] / 1e3:,.0f}"])
+    kernels = [["network", "kernel", "in a step", "microseconds"]]
+    for row in chosen["kernels of a step"]:
+        if "kernel" in row and row["times"] >= 1:  # others are of the placing of profiles
+            name = row["kernel"].split(": ")[-1].split("(")[0].removeprefix("void ")[:60]
+            kernels.append([row["network"], f"`{name}`", f"{row['times']:.0f}", f"{row['microseconds']:.0f}"])
+    alignments = {"gpu_steps": "---|---:|---|---:|---:|---:", "gpu_peers": "---|---:|---|---:"}
+    alignments["gpu_kernels"] = "---|---|---:|---:"
+    tables = zip(alignments.items(), (steps, peers, kernels), strict=True)
+    return {name: markdown([lines[0], alignment.split("|"), *lines[1:]]) for (name, alignment), lines in tables}
+
+
+def main(networks: list[str], batches: list[int], profiles: int, targets: int, units: int, inferred: int) -> None:
     """Measure, write after every step, and print."""
     origin, rows = provenance(), []
 
@@ -235,4 +262,9 @@ if __name__ == "__main__":
     parser.add_argument("--batches", nargs="+", type=int, default=[200, 500, 1000, 2000])
     parser.add_argument("--units", type=int, default=3000, help="of the network for errors and inference")
     parser.add_argument("--inferred", type=int, default=INFERRED, help="targets of inference")
-    main(**vars(parser.parse_args()))
+    parser.add_argument("--page", type=Path, help="only fill the tables of this page")
+    arguments = vars(parser.parse_args())
+    if page := arguments.pop("page"):
+        fill(page, tables(json.loads((FOLDER / "gpu.json").read_text())["rows"]))
+    else:
+        main(**arguments)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.accuracy._tables import tables as accuracy_tables
+from benchmarks.gpu import tables as gpu_tables
 from benchmarks.paper import tables as paper_tables
 from benchmarks.performance._tables import PARTS as PERFORMANCE_PARTS
 from benchmarks.performance._tables import tables as performance_tables
@@ -84,7 +85,12 @@ def test_real_data_example_runs(data_folder, capsys):
     assert printed.count("D-GEX-25%-3000x1") == 2
 
 
-PAGES_OF_SEVERAL_TABLES = {"accuracy": accuracy_tables, "paper": paper_tables, "performance": performance_tables}
+PAGES_OF_SEVERAL_TABLES = {
+    "accuracy": accuracy_tables,
+    "gpu": gpu_tables,
+    "paper": paper_tables,
+    "performance": performance_tables,
+}
 
 TABLES = [
     (page, name, table)
@@ -108,6 +114,7 @@ def test_tables_are_found():
     of_accuracy = ("improvements", "arrays_random", "arrays_new_studies", "arrays_to_rna_seq", "e_coli_random")
     expected = {f"accuracy_{name}" for name in (*of_accuracy, "e_coli_new_batches", "ablation", "synthetic_20k")}
     expected |= {"paper_table_1", "paper_table_2", "paper_partitions", *PERFORMANCE_PARTS}
+    expected |= {"gpu_steps", "gpu_peers", "gpu_kernels"}
     assert {name for _, name, _ in TABLES} == expected | {"arrays_to_rnaseq", "interpretation", "precision", "scale"}
 
 
