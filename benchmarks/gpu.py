@@ -30,13 +30,13 @@ import numpy as np
 
 from benchmarks._pages import fill, markdown
 from benchmarks._results import FOLDER, provenance, write
+from benchmarks.performance._errors import shares
 from benchmarks.performance._rounds import in_new_process, medians, noise
 from benchmarks.scale import large_product
 from dgex import DGEXRegressor
 
 N_LANDMARKS, INFERRED = 943, 21_290
 EPOCHS = 5  # that count; one goes before
-PAPERS = 88_807, 11_101, 5_000  # profiles to train on, to select the epoch on, to watch the training error on
 PRODUCTS = ("gemm", "cutlass", "nvjet", "cublas", "dot", "xmma")  # in names of kernels
 
 
@@ -164,17 +164,11 @@ def device_events(path: Path) -> tuple[dict[str, float], dict[str, int]]:
 
 
 def monitoring(hidden: tuple[int, ...], n_profiles: int, n_targets: int) -> list[dict[str, Any]]:
-    """What measuring errors adds to an epoch, at the paper's proportions."""
-    share = n_profiles / PAPERS[0]
-    n_validation, n_monitored = round(PAPERS[1] * share), round(PAPERS[2] * share)
-    X, y = noise(n_profiles + n_validation, N_LANDMARKS), noise(n_profiles + n_validation, n_targets, seed=1)
-    training, validation = (X[:n_profiles], y[:n_profiles]), {"X_val": X[n_profiles:], "y_val": y[n_profiles:]}
-    without = epoch(model(hidden, 200).fit(*training))
-    monitored = epoch(model(hidden, 200, monitor_size=n_monitored).fit(*training))
-    both = epoch(model(hidden, 200, monitor_size=n_monitored).fit(*training, **validation))
+    """What measuring errors adds to an epoch."""
+    without, monitored, both = shares(hidden, n_profiles, n_targets)
     name = "x".join(map(str, (N_LANDMARKS, *hidden, n_targets)))
     row = {"case": "errors of an epoch", "network": name, "profiles": n_profiles, "seconds without": without}
-    return [{**row, "share of training error": monitored / without - 1, "share of both errors": both / without - 1}]
+    return [{**row, "share of training error": monitored, "share of both errors": both}]
 
 
 def inference(n_units: int, n_profiles: int, n_targets: int) -> list[dict[str, Any]]:

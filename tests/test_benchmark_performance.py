@@ -1,7 +1,8 @@
 """The benchmarks of speed and memory: what they conclude, not how long anything takes."""
 
 import pytest
-from benchmarks.performance import _curves
+from benchmarks.gpu import floor
+from benchmarks.performance import _curves, _errors
 from benchmarks.performance._rounds import medians, noise, verdict
 from benchmarks.performance._tables import PARTS, tables
 
@@ -63,3 +64,19 @@ def test_every_row_has_a_line_in_one_table():
 def test_noise_is_drawn_in_blocks():
     assert noise(2500, 3).std() == pytest.approx(1.0, abs=0.05)
     assert noise(2500, 3, dtype=float).dtype == float
+
+
+def test_the_floor_of_a_step_counts_what_cannot_be_avoided():
+    limits = {"float32": 2.0, "bytes per second": 4.0}
+    least = floor([2, 3, 4], 5, "float32", limits)
+    forward, weights = 2 * 5 * (6 + 12), 2 * 5 * (6 + 12)
+    assert least["floor by FLOPs"] == (forward + weights + 2 * 5 * 12) / 2.0
+    updates, products = 4 * (6 + 12), (6 + 12) + 12  # weights and momentum, read and written; backpropagation of one
+    assert least["floor by bytes"] == updates + products + 5 * (2 + 4)
+
+
+def test_errors_of_epochs_are_measured():
+    seconds, monitored, both = _errors.shares((4,), 200, 6)
+    assert seconds > 0
+    assert monitored > -1
+    assert both > -1

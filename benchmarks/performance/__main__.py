@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks._pages import fill
 from benchmarks._results import FOLDER, provenance, write
-from benchmarks.performance import _baselines, _curves, _memory, _training
+from benchmarks.performance import _baselines, _curves, _errors, _memory, _training
 from benchmarks.performance._rounds import Case
 from benchmarks.performance._tables import table, tables
 
@@ -26,6 +26,7 @@ PARTS: dict[str, Callable[[], Iterator[Case]]] = {
     "neighbors": _baselines.neighbor_cases,
     "memory": _memory.cases,
     "training": _training.cases,
+    "errors": _errors.cases,
     "growth": _curves.cases,
 }
 

@@ -8,7 +8,7 @@ Rows = list[dict[str, Any]]
 
 # Which cases each table of the page has, by the words that their names begin with.
 PARTS = {
-    "performance_training": ("training", "small fit", "grid search"),
+    "performance_training": ("training", "errors", "small fit", "grid search"),
     "performance_memory": ("memory",),
     "performance_baselines": ("normalizer", "KNN-GE"),
     "performance_import": ("import",),
