@@ -176,18 +176,20 @@ def kept(folder: Path, name: str, make: Any) -> Any:
 
 
 def draw(folder: Path, platform: int, name: str, networks: dict[Cell, Trained], others: dict[str, Any]) -> None:
-    """Figures 1 to 5 of one platform, and the partitions side by side."""
+    """Figures 1 to 5 of one platform, those of errors at every dropout rate, and the partitions side by side."""
     joint = {cell: network for cell, network in networks.items() if cell.partition == "joint"}
     best = best_of(joint, platform)
     rows = [{**cell._asdict(), "error": network.errors[platform].mean()} for cell, network in joint.items()]
     levels = {other: errors[platform].mean() for other, errors in others.items()}
     figures = {"architectures": ArchitectureDisplay.from_results(rows, baselines=levels)}
-    of_best = {best.name: joint[best].errors[platform]}
-    by_gene = {**of_best, **{other: others[other][platform] for other in ("LR", "KNN-GE")}}
-    figures["densities"] = GenewiseErrorDisplay(by_gene, unit="standardized expression")
-    for other in ("LR", "KNN-GE"):
-        pair = joint[best].errors[platform], others[other][platform]
-        figures[f"against {other}"] = GenewiseComparisonDisplay(*pair, names=(best.name, other))
+    references = {other: others[other][platform] for other in ("LR", "KNN-GE")}
+    for cell in (best._replace(dropout=dropout) for dropout in DROPOUT):
+        error, of_rate = joint[cell].errors[platform], "" if cell == best else f" at {cell.dropout:.0%}"
+        by_gene = {cell.name: error, **references}
+        figures[f"densities{of_rate}"] = GenewiseErrorDisplay(by_gene, unit="standardized expression")
+        for other, of_other in references.items():
+            comparison = GenewiseComparisonDisplay(error, of_other, names=(cell.name, other))
+            figures[f"against {other}{of_rate}"] = comparison
     of_dropout = {f"dropout {dropout:.0%}": joint[best._replace(dropout=dropout)] for dropout in DROPOUT}
     figures["learning curves"] = TrainingCurveDisplay(
         {label: renamed(network.history, platform) for label, network in of_dropout.items()},

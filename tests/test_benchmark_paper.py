@@ -44,7 +44,7 @@ def test_tables_and_figures_are_made_once(arguments, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert printed.count("...") == 2 * (1 + 3 + 2)  # baselines, dropout rates, partitions
     figures = sorted(path.name for path in arguments.folder.glob("*.png"))
-    assert len(figures) == 2 * 7
+    assert len(figures) == 2 * 13
     assert "arrays_clustered_halves.png" in figures
     tables = (arguments.folder / "tables.md").read_text()
     assert [tables.count(text) for text in ("| KNN-GE |", "| LR-L1 |")] == [2, 2]
