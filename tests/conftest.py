@@ -30,3 +30,20 @@ def data_folder():
     if not (folder / "genes.tsv").exists():
         pytest.skip("no real expression data: set DGEX_DATA to its folder")
     return folder
+
+
+@pytest.fixture
+def as_on_gpu(monkeypatch):
+    """Layouts say that they are of GPUs; programs are forgotten before and afterwards."""
+    from dgex import _programs
+    from dgex._sharding import Layout
+
+    def forget():
+        for function in vars(_programs).values():
+            if hasattr(function, "cache_clear"):
+                function.cache_clear()
+
+    forget()
+    monkeypatch.setattr(Layout, "platform", "gpu")
+    yield
+    forget()

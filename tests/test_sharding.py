@@ -107,18 +107,6 @@ def test_devices_of_jax_are_accepted_too():
         select_devices([-1])
 
 
-@pytest.fixture
-def as_on_gpu(monkeypatch):
-    """Layouts say that they are of GPUs; programs made for them are forgotten afterwards."""
-    monkeypatch.setattr(Layout, "platform", "gpu")
-    made = _programs.compiler_options, _programs.initial_program, _programs.step_program, _programs.error_program
-    for remembered in (*made, _programs.predict_program):
-        remembered.cache_clear()
-    yield
-    for remembered in (*made, _programs.predict_program):
-        remembered.cache_clear()
-
-
 def test_results_for_the_host_are_in_page_locked_memory_of_gpus(as_on_gpu):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(300, 6)), rng.normal(size=(300, 10))

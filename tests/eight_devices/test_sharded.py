@@ -339,3 +339,11 @@ def test_devices_and_host_finish_predictions_alike(n_partitions, monkeypatch):
     np.testing.assert_allclose(by_host, by_devices, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(model.predict(X[::-1])[::-1], by_devices)
     np.testing.assert_array_equal(model.predict(X[600:601]), by_devices[600:601])
+
+
+@pytest.mark.parametrize("n_partitions", [1, 3, 8])
+def test_predictions_come_through_page_locked_memory(as_on_gpu, monkeypatch, n_partitions):
+    model = fitted(None, n_partitions=n_partitions, max_iter=1)
+    by_devices = model.predict(problem()[0])
+    monkeypatch.setattr(Layout, "platform", "cpu")
+    np.testing.assert_allclose(by_devices, model.predict(problem()[0]), rtol=1e-4, atol=1e-5)
