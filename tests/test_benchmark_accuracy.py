@@ -14,6 +14,7 @@ from benchmarks.accuracy._tables import on_common_splits, tables
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.linear_model import Lasso, Ridge
 
+from dgex import recipes
 from dgex.metrics import genewise_mae
 
 
@@ -133,3 +134,11 @@ def test_ablations_are_compared_on_the_splits_that_all_have():
     cells = [("a", "x", 0), ("a", "x", 1), ("a", "y", 1), ("b", "x", 0)]
     rows = [{"dataset": dataset, "method": method, "seed": seed} for dataset, method, seed in cells]
     assert on_common_splits(rows) == rows[1:3]
+
+
+def test_the_mean_of_networks_is_that_of_four_seeds(split, monkeypatch):
+    monkeypatch.setitem(recipes.MODERN, "hidden_layer_sizes", (20,))
+    members = [METHODS["D-GEX modern"](split, seed).predict(split.test.X) for seed in (1, 101, 201, 301)]
+    mean = METHODS["D-GEX modern, mean of 4"](split, 1).predict(split.test.X)
+    np.testing.assert_allclose(mean, np.mean(members, axis=0), rtol=1e-5)
+    assert np.std(members, axis=0).max() > 0

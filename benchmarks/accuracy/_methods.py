@@ -40,6 +40,10 @@ TREES = {
 # Configurations of the paper that are tried where 27 are too many.
 PAPER_CELLS = ("D-GEX-0%-3000x1", "D-GEX-10%-3000x1", "D-GEX-25%-3000x1", "D-GEX-25%-3000x2")
 
+# Networks of which a mean is taken, and what their seeds differ by.
+MEMBERS = 4
+MEMBER_STEP = 100
+
 Method = Callable[[Split, int], Fitted]
 
 
@@ -153,6 +157,13 @@ def modern_recipe(split: Split, seed: int, **changes: Any) -> Fitted:
     return network(recipes.modern(standardize=False, random_state=seed, **changes), split)
 
 
+def mean_of_modern(split: Split, seed: int) -> Fitted:
+    """The mean of several networks of the recommended recipe, which differ by their seeds only."""
+    members = [modern_recipe(split, member) for member in range(seed, seed + MEMBERS * MEMBER_STEP, MEMBER_STEP)]
+    epochs = [member.chosen["epoch"] for member in members]
+    return Fitted(lambda X: np.mean([member.predict(X) for member in members], axis=0), {"epochs": epochs})
+
+
 def smallest_of_the_paper(split: Split, seed: int, **changes: Any) -> Fitted:
     """The paper's smallest network with dropout, with something changed."""
     return network(recipes.paper("D-GEX-10%-3000x1", standardize=False, random_state=seed, **changes), split)
@@ -175,6 +186,7 @@ METHODS: dict[str, Method] = {
     "boosted trees": boosted_trees,
     "D-GEX paper": partial(paper_recipe, cells=PAPER_CELLS),
     "D-GEX modern": modern_recipe,
+    "D-GEX modern, mean of 4": mean_of_modern,
     "D-GEX paper, 27 cells": partial(paper_recipe, cells=tuple(recipes.PAPER_CONFIGURATIONS)),
 }
 
