@@ -16,6 +16,7 @@ import pytest
 import sklearn
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.ensemble import BaggingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -498,6 +499,18 @@ def test_pipeline_with_normalizer_predicts(profiles):
     X, y = profiles
     pipeline = make_pipeline(QuantileJointNormalizer(), DGEXRegressor(**SMALL)).fit(X, y)
     assert pipeline.predict(X).shape == y.shape
+
+
+def test_a_bag_of_networks_predicts_their_mean(profiles):
+    X, y = profiles
+    with sklearn.config_context(enable_metadata_routing=True):
+        network = DGEXRegressor(**SMALL).set_fit_request(X_val=True, y_val=True)
+        bag = BaggingRegressor(network, n_estimators=3, bootstrap=False, random_state=0)
+        bag.fit(X[:80], y[:80], X_val=(X[80:],), y_val=(y[80:],))
+    members = [member.predict(X) for member in bag.estimators_]
+    np.testing.assert_allclose(bag.predict(X), np.mean(members, axis=0), rtol=1e-5)
+    assert np.std(members, axis=0).max() > 0
+    assert len({member.random_state for member in bag.estimators_}) == 3
 
 
 def test_grid_search_passes_validation_data_through_metadata_routing(profiles):
