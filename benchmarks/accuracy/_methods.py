@@ -40,8 +40,11 @@ TREES = {
 # Configurations of the paper that are tried where 27 are too many.
 PAPER_CELLS = ("D-GEX-0%-3000x1", "D-GEX-10%-3000x1", "D-GEX-25%-3000x1", "D-GEX-25%-3000x2")
 
+MODERN = "D-GEX modern"
+
 # Networks of which a mean is taken, and what their seeds differ by.
 MEMBERS = 4
+MEAN = f"{MODERN}, mean of {MEMBERS}"
 MEMBER_STEP = 100
 
 Method = Callable[[Split, int], Fitted]
@@ -185,8 +188,8 @@ METHODS: dict[str, Method] = {
     "MLPRegressor": perceptron,
     "boosted trees": boosted_trees,
     "D-GEX paper": partial(paper_recipe, cells=PAPER_CELLS),
-    "D-GEX modern": modern_recipe,
-    "D-GEX modern, mean of 4": mean_of_modern,
+    MODERN: modern_recipe,
+    MEAN: mean_of_modern,
     "D-GEX paper, 27 cells": partial(paper_recipe, cells=tuple(recipes.PAPER_CONFIGURATIONS)),
 }
 
@@ -219,7 +222,7 @@ ABLATIONS |= {f"paper with {name}": partial(smallest_of_the_paper, **changes) fo
 METHODS |= ABLATIONS
 
 # Not run unless asked for.
-ON_REQUEST = ("D-GEX paper, 27 cells", *ABLATIONS)
+ON_REQUEST = (MEAN, "D-GEX paper, 27 cells", *ABLATIONS)
 
 # What the others are compared with: ridge, KNN-GE, and the linear model with the lowest validation error.
 LINEAR = ("least squares", "ridge", "lasso")

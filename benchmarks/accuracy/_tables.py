@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks._pages import markdown
-from benchmarks.accuracy._methods import ABLATIONS
+from benchmarks.accuracy._methods import ABLATIONS, MEAN, MODERN
 
 Rows = Sequence[dict[str, Any]]
-
-MODERN = "D-GEX modern"
 
 # Columns that are shares, with what they are called and how they are written.
 SHARES = {
@@ -25,12 +23,16 @@ SHARES = {
 
 
 def tables(rows: Rows) -> dict[str, str]:
-    """All tables by name: one for each data set, and of improvements over all of them, of methods and of ablations."""
-    ablations = on_common_splits([row for row in rows if row["method"] in ABLATIONS or row["method"] == MODERN])
-    rows = [row for row in rows if row["method"] not in ABLATIONS]
+    """All tables by name: one for each data set; improvements by methods, by ablations and by a mean of networks."""
+    beside = {
+        "accuracy_ablation": [row for row in rows if row["method"] in (MODERN, *ABLATIONS)],
+        "accuracy_mean": [row for row in rows if row["method"] in (MODERN, MEAN)],
+    }
+    rows = [row for row in rows if row["method"] not in (MEAN, *ABLATIONS)]
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     made = {name_of(dataset): dataset_table([row for row in rows if row["dataset"] == dataset]) for dataset in datasets}
-    return {"accuracy_improvements": improvements(rows), "accuracy_ablation": improvements(ablations), **made}
+    of_few_splits = {name: improvements(on_common_splits(of_some), splits=True) for name, of_some in beside.items()}
+    return {"accuracy_improvements": improvements(rows), **of_few_splits, **made}
 
 
 def on_common_splits(rows: Rows) -> Rows:
@@ -58,8 +60,11 @@ def dataset_table(rows: Rows) -> str:
     return markdown(lines)
 
 
-def improvements(rows: Rows) -> str:
-    """How much lower each method's error is than that of the best linear model, and the share of genes won."""
+def improvements(rows: Rows, *, splits: bool = False) -> str:
+    """How much lower each method's error is than that of the best linear model, and the share of genes won.
+
+    With `splits`, a last line says over how many.
+    """
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     lines = [["method", *datasets], ["---"] + ["---:"] * len(datasets)]
     for method, of_method in by_method(rows).items():
@@ -69,6 +74,9 @@ def improvements(rows: Rows) -> str:
             improvement, won = shown(here, "vs best linear", "{:+.1%}"), shown(here, "won vs best linear", "{:.0%}")
             cells.append(f"{improvement}, {won}" if here else "")
         lines.append(cells)
+    if splits:
+        seeds = [{row["seed"] for row in rows if row["dataset"] == dataset} for dataset in datasets]
+        lines.append(["splits", *(str(len(of_dataset)) for of_dataset in seeds)])
     return markdown(lines)
 
 
