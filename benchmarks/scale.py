@@ -38,7 +38,6 @@ from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import AT_REST
 from dgex._programs import Rates, Scaling, TrainConfig, state_structure, step_program
 from dgex._sharding import Layout
-from dgex._training import root_key
 
 N_PROFILES, N_LANDMARKS, N_TARGETS, BATCH_SIZE, N_EPOCHS = 88_807, 943, 9_520, 200, 200  # of the paper
 ARCHITECTURES = [f"{units}x{depth}" for units in (3000, 6000, 9000) for depth in (1, 2, 3)]
@@ -106,7 +105,7 @@ def compiled_step(configuration: Configuration) -> Any:
     order = replicated(n_steps * BATCH_SIZE, dtype=np.int32)
     ones = np.ones(stack, dtype=np.float32)
     settings = AT_REST._replace(learning_rate=ones, layer_rates=(Layer(ones, ones),) * len(network.layer_shapes))
-    arguments = state, ones, X, y, scaling, order, 0, N_PROFILES, Rates(settings, 0.1), root_key(0), 0, n_steps
+    arguments = state, ones, X, y, scaling, order, 0, N_PROFILES, Rates(settings, 0.1), 0, 0, 0, n_steps
     return step_program(config, layout).lower(*arguments).compile()
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dgex._draws import epoch_key
 from dgex._network import (
     ACTIVATIONS,
     MLP,
@@ -21,7 +22,7 @@ from dgex._partition import TargetSets, one_set
 
 def initial(config):
     """Initial parameters of one network as NumPy arrays."""
-    parameters = jax.tree.map(np.asarray, initial_parameters(config, jax.random.key(0)))
+    parameters = jax.tree.map(np.asarray, initial_parameters(config, epoch_key(0, 0)))
     return shown(parameters, one_set(config.n_outputs))
 
 
@@ -55,7 +56,7 @@ def test_dropout_comes_after_every_hidden_layer_and_never_before():
     config = NetworkConfig(3, (64, 32), 1, activation="identity")
     parameters = jax.tree.map(jnp.ones_like, initial(config))
     parameters = tuple(layer._replace(bias=jnp.zeros_like(layer.bias)) for layer in parameters)
-    key = jax.random.key(5)
+    key = epoch_key(5, 0)
     output = float(MLP.of(config, parameters)(jnp.ones((1, 3)), jnp.float32(0.5), key)[0, 0])
     kept = [
         int((dropout(jnp.ones((1, width)), jnp.float32(0.5), jax.random.fold_in(key, depth)) > 0).sum())
@@ -75,7 +76,7 @@ def test_dropout_rate_scale_and_independence(rate):
     n_rows, n_units, n_steps = 200, 300, 20
     masks = np.stack(
         [
-            np.asarray(dropout(jnp.ones((n_rows, n_units)), jnp.float32(rate), jax.random.key(step)))
+            np.asarray(dropout(jnp.ones((n_rows, n_units)), jnp.float32(rate), epoch_key(step, 0)))
             for step in range(n_steps)
         ]
     )
@@ -97,7 +98,7 @@ def test_dropout_rate_scale_and_independence(rate):
 
 def test_dropout_does_not_depend_on_the_width_of_the_layer():
     # Padded and sharded layers drop the same units.
-    key, rate = jax.random.key(1), jnp.float32(0.3)
+    key, rate = epoch_key(1, 0), jnp.float32(0.3)
     narrow, wide = (dropout(jnp.ones((8, width)), rate, key) for width in (10, 16))
     np.testing.assert_array_equal(narrow, wide[:, :10])
 
@@ -105,7 +106,7 @@ def test_dropout_does_not_depend_on_the_width_of_the_layer():
 def test_dropout_rate_is_traced():
     compiled = jax.jit(dropout)
     for rate in (0.1, 0.2, 0.7):
-        compiled(jnp.ones((4, 4)), jnp.float32(rate), jax.random.key(0))
+        compiled(jnp.ones((4, 4)), jnp.float32(rate), epoch_key(0, 0))
     assert compiled._cache_size() == 1
 
 
@@ -113,7 +114,7 @@ def test_bfloat16_operands_keep_float32_parameters_and_sums():
     config = NetworkConfig(64, (32,), 8, compute_dtype="bfloat16")
     parameters = initial(config)
     assert {leaf.dtype for leaf in jax.tree.leaves(parameters)} == {jnp.dtype("float32")}
-    x = jax.random.normal(jax.random.key(1), (16, 64))
+    x = jax.random.normal(epoch_key(1, 0), (16, 64))
     low = MLP.of(config, parameters)(x)
     full = MLP.of(NetworkConfig(64, (32,), 8), parameters)(x)
     assert low.dtype == jnp.float32
@@ -124,8 +125,8 @@ def test_bfloat16_operands_keep_float32_parameters_and_sums():
 def test_bfloat16_is_the_type_of_all_operands_and_of_no_result(n_networks):
     # Two layers: two products forward, and backward two for the kernels and one for the hidden activations.
     config = NetworkConfig(64, (32,), 8, compute_dtype="bfloat16", n_networks=n_networks)
-    stack = initial_parameters(config, jax.random.key(0))
-    x = jax.random.normal(jax.random.key(1), (16, 64))
+    stack = initial_parameters(config, epoch_key(0, 0))
+    x = jax.random.normal(epoch_key(1, 0), (16, 64))
 
     def loss(parameters):
         return jnp.sum(jax.vmap(lambda one: MLP.of(config, one)(x))(parameters) ** 2)
@@ -152,8 +153,8 @@ def test_padding_rounds_widths_up_and_leaves_landmarks():
 
 
 def test_networks_of_a_stack_start_differently_and_the_first_as_if_alone():
-    stack = initial_parameters(NetworkConfig(5, (4, 3), 6, n_networks=3), jax.random.key(0))
-    alone = initial_parameters(NetworkConfig(5, (4, 3), 6), jax.random.key(0))
+    stack = initial_parameters(NetworkConfig(5, (4, 3), 6, n_networks=3), epoch_key(0, 0))
+    alone = initial_parameters(NetworkConfig(5, (4, 3), 6), epoch_key(0, 0))
     for several, one in zip(jax.tree.leaves(stack), jax.tree.leaves(alone), strict=True):
         assert several.shape == (3, *one.shape[1:])
         np.testing.assert_array_equal(several[:1], one)
@@ -163,7 +164,7 @@ def test_networks_of_a_stack_start_differently_and_the_first_as_if_alone():
 
 def test_outputs_without_a_target_start_at_zero():
     present = np.array([[True, True, True], [True, True, False]])
-    stack = initial_parameters(NetworkConfig(5, (4,), 3, n_networks=2), jax.random.key(0), present)
+    stack = initial_parameters(NetworkConfig(5, (4,), 3, n_networks=2), epoch_key(0, 0), present)
     assert ((np.asarray(stack[-1].kernel) != 0) == present[:, None]).all()
 
 

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from dgex import _draws, _training
+from dgex import _training
+from dgex._draws import epoch_key
 from dgex._network import Layer, NetworkConfig, initial_parameters, shown, stacked
 from dgex._optimizer import AT_REST, LearningRateDecay, OptimizerSettings, make_optimizer, paper_layer_rates
 from dgex._partition import TargetSets, one_set
@@ -47,7 +48,7 @@ def placed(layout, X, y, rows):
 
 def initial(network, seed=0):
     """Initial parameters of one network as NumPy arrays."""
-    return as_arrays(initial_parameters(network, jax.random.key(seed)))
+    return as_arrays(initial_parameters(network, epoch_key(seed, 0)))
 
 
 def as_arrays(parameters):
@@ -234,7 +235,7 @@ def test_mean_absolute_errors_equal_numpy():
     X, y = random_problem(n_profiles=300)
     layout = one_device()
     network = NetworkConfig(5, (4,), 3)
-    parameters = initial_parameters(network, jax.random.key(3))
+    parameters = initial_parameters(network, epoch_key(3, 0))
     profiles = placed(layout, X, y, np.arange(10, 290))
     statistics = [a.astype(np.float64) for a in (X.mean(0), X.std(0), y.mean(0), y.std(0))]
     scaling = place_scaling(Scaling(*statistics), profiles.targets, layout)
@@ -397,20 +398,3 @@ def test_best_epochs_are_scored_again_on_other_validation_data():
         BestEpoch(),
         BestEpoch(),
     )
-
-
-@pytest.mark.parametrize(
-    ("n_profiles", "fraction", "n_held_out"), [(100, 0.1, 10), (7, 0.1, 1), (2, 0.9, 1), (50, 0, 0)]
-)
-def test_held_out_profiles_and_the_others_are_all(n_profiles, fraction, n_held_out):
-    rows, held_out = _draws.hold_out(n_profiles, fraction, seed=3)
-    assert len(held_out) == n_held_out
-    assert sorted([*rows, *held_out]) == list(range(n_profiles))
-
-
-def test_monitored_profiles_are_training_profiles():
-    rows = np.arange(0, 1000, 2)
-    chosen = _draws.monitored(rows, 50, seed=0)
-    assert len(set(chosen)) == 50
-    assert set(chosen) <= set(rows)
-    assert _draws.monitored(rows, 5000, seed=0) is rows

@@ -88,20 +88,12 @@ def symmetric_uniform(bound: float) -> nnx.Initializer:
 def dropout(h: jax.Array, rate: jax.Array, key: jax.Array) -> jax.Array:
     """Zero each activation with probability `rate`, scale the others by 1 / (1 - rate).
 
-    The random word of activation (row, unit) is a hash (the finaliser of MurmurHash3) of a random word for
-    the row and the unit's index. It depends on neither the width of the array nor how it is sharded, so
-    padded and sharded networks drop the same units; and it costs a fraction of a Threefry draw per element.
-    `rate` is traced: a sweep over dropout rates runs one compiled program.
+    With a key of :mod:`dgex._draws`, padded and sharded networks drop the same units. `rate` is traced: a sweep over
+    dropout rates runs one compiled program.
     """
-    n_rows, n_units = h.shape
-    row_words = jax.random.bits(key, (n_rows, 1), jnp.uint32)
-    unit_words = jnp.arange(n_units, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1)
-    word = row_words ^ unit_words
-    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
-    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
-    word = word ^ (word >> 16)
+    words = jax.random.bits(key, h.shape, jnp.uint32)
     # 24 bits are compared as float32, which represents all of them exactly.
-    keep = (word >> 8).astype(jnp.float32) >= rate * 2.0**24
+    keep = (words >> 8).astype(jnp.float32) >= rate * 2.0**24
     return jnp.where(keep, h * (1.0 / (1.0 - rate)), 0.0)
 
 

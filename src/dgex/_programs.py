@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dgex._draws import INITIALIZATION, epoch_key
 from dgex._network import MLP, Layer, NetworkConfig, Parameters, initial_parameters, network_keys, sum_over_profiles
 from dgex._optimizer import AT_REST, OptimizerSettings, make_optimizer
 from dgex._partition import TargetSets
@@ -112,12 +113,12 @@ def state_structure(config: TrainConfig) -> TrainState:
 
 
 @lru_cache(maxsize=128)
-def initial_program(config: TrainConfig, layout: Layout) -> Callable[[jax.Array, np.ndarray], TrainState]:
-    """Draws the initial state from a key, its arrays created where they will live."""
+def initial_program(config: TrainConfig, layout: Layout) -> Callable[[int, np.ndarray], TrainState]:
+    """Draws the initial state of a run from its seed, its arrays created where they will live."""
     padded = state_structure(config.padded_for(layout))
 
-    def create(key: jax.Array, present: jax.Array) -> TrainState:
-        return resized(initial_state(config, key, present), padded)
+    def create(seed: jax.Array, present: jax.Array) -> TrainState:
+        return resized(initial_state(config, epoch_key(seed, INITIALIZATION), present), padded)
 
     return compiled(create, layout, layout.shardings(padded))
 
@@ -144,7 +145,8 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
         offset: jax.Array,
         n_profiles: jax.Array,
         rates: Rates,
-        key: jax.Array,
+        seed: jax.Array,
+        epoch: jax.Array,
         start: jax.Array,
         stop: jax.Array,
     ) -> tuple[TrainState, jax.Array]:
@@ -160,7 +162,7 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
             return jnp.sum(loss_of(jnp.where(present, prediction - y, 0.0))) / full_batch
 
         losses_and_gradients = for_every_network(config.network, jax.value_and_grad(batch_loss))
-        keys = network_keys(key, config.network.n_networks)
+        keys = network_keys(epoch_key(seed, epoch), config.network.n_networks)
 
         def step(index: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
             (parameters, optimizer_state), total = carry

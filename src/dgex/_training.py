@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dgex._draws import INITIALIZATION, ORDER, generator, root_key
+from dgex._draws import ORDER, generator
 from dgex._network import Layer, NetworkConfig, Parameters, shown, stacked
 from dgex._optimizer import LearningRateDecay
 from dgex._partition import TargetSets
@@ -128,8 +128,7 @@ def start_run(
     config: TrainConfig, layout: Layout, targets: TargetSets, seed: int, decay: LearningRateDecay
 ) -> TrainingRun:
     """A run before its first mini-batch."""
-    key = jax.random.fold_in(root_key(seed), INITIALIZATION)
-    state = initial_program(config, layout)(key, targets.present)
+    state = initial_program(config, layout)(seed, targets.present)
     return TrainingRun(state, seed, (decay,) * len(targets))
 
 
@@ -258,7 +257,6 @@ def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: Train
     order = generator(run.seed, ORDER, run.epoch).permutation(rows)
     learning_rates = np.array([decay.learning_rate for decay in run.decay], dtype=np.float32)
     rates = rates._replace(optimizer=rates.optimizer._replace(learning_rate=learning_rates))
-    key = jax.random.fold_in(root_key(run.seed), run.epoch)
     flops_per_call = CPU_FLOPS_PER_CALL if layout.platform == "cpu" else ACCELERATOR_FLOPS_PER_CALL
     max_steps = max(1, int(flops_per_call / (6 * config.network.n_parameters * config.batch_size)))
 
@@ -267,7 +265,19 @@ def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: Train
         so_far = np.broadcast_to(np.float32(run.epoch_loss), len(run.decay))
         with deferred_keyboard_interrupt():
             run.state, losses = program(
-                run.state, so_far, X, y, data.scaling, numbers, offset, len(rows), rates, key, start, stop
+                run.state,
+                so_far,
+                X,
+                y,
+                data.scaling,
+                numbers,
+                offset,
+                len(rows),
+                rates,
+                run.seed,
+                run.epoch,
+                start,
+                stop,
             )
             run.epoch_loss = gathered(losses)
             run.step = stop

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV
 
-from dgex import DGEXRegressor, _draws, _prediction, _session, _sharding, _training
+from dgex import DGEXRegressor, _prediction, _session, _sharding, _training
 from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import AT_REST, LearningRateDecay
 from dgex._partition import random_sets
@@ -201,10 +201,9 @@ def compiled_steps(devices, network, batch_size=16):
     layout, config, data, rates, run = training(devices, network, batch_size)
     X, y, rows, _ = data.training
     order = jax.device_put(padded_rows(rows, X.shape[0], batch_size), layout.replicated)
-    key = jax.random.fold_in(_draws.root_key(0), 0)
     program = step_program(config, layout)
     return program.lower(
-        run.state, np.zeros(network.n_networks, np.float32), X, y, data.scaling, order, 0, 64, rates, key, 0, 4
+        run.state, np.zeros(network.n_networks, np.float32), X, y, data.scaling, order, 0, 64, rates, 0, 0, 0, 4
     ).compile()
 
 
