@@ -51,6 +51,7 @@ LAYERS = {
     "_ranks": 1,
     "_gene_distances": 2,
     "_draws": 0,
+    "_checksums": 0,
     "_agreement": 5,
     "_prior": 0,
     "_closed_form": 1,

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from dgex._checksums import checksum
 from dgex._closed_form import Arrays
-from dgex._training import TrainingRun, checksum
+from dgex._training import TrainingRun
 
 # Characters of a parameter that processes tell each other.
 LONGEST_VALUE = 100

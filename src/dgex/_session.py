@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 
 from dgex import _validation
 from dgex._agreement import equal_facts
+from dgex._checksums import fingerprint
 from dgex._closed_form import Ingredients
 from dgex._draws import CLOSED_FORM, PARTITION, generator, hold_out, monitored
 from dgex._memory import (
@@ -53,7 +54,6 @@ from dgex._training import (
     EarlyStopping,
     TrainingData,
     TrainingRun,
-    fingerprint,
     start_from,
     start_run,
     to_devices,

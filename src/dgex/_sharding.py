@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -64,7 +65,7 @@ class Layout:
         """How many devices each network is divided among."""
         return len(self.devices) // self.n_groups
 
-    @property
+    @cached_property
     def mesh(self) -> Mesh:
         """The grid of devices."""
         return Mesh(np.array(self.devices).reshape(self.n_groups, self.n_shards), (NETWORKS, UNITS))
@@ -74,7 +75,7 @@ class Layout:
         """What kind of device: "cpu", "gpu" or "tpu"."""
         return self.devices[0].platform
 
-    @property
+    @cached_property
     def replicated(self) -> NamedSharding:
         """The sharding of an array that every device holds whole."""
         return NamedSharding(self.mesh, Spec())

@@ -15,8 +15,7 @@ import math
 import signal
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -48,9 +47,6 @@ from dgex._sharding import Layout, resized
 # of its own, which the system has to clear.
 CPU_FLOPS_PER_CALL = 3e11
 ACCELERATOR_FLOPS_PER_CALL = 2e13
-
-# Bytes read at a time.
-CHECKSUM_BYTES = 2**26
 
 
 class TrainingDiverged(FloatingPointError):
@@ -118,7 +114,7 @@ class TrainingRun:
     best: tuple[BestEpoch, ...] = ()  # one per validation set
     epoch: int = 0  # epochs finished
     step: int = 0  # mini-batches done of the epoch under way
-    epoch_loss: np.ndarray | float = 0.0  # their loss, summed over profiles, of each network
+    epoch_loss: Any = 0.0  # their loss, summed over profiles, of each network; on the devices until it is waited for
     batches: tuple[int, ...] = ()  # profiles, their fingerprint and the batch size that `step` counts in
     history: list[dict[str, float]] = field(default_factory=list)
     interrupted: bool = False
@@ -202,13 +198,12 @@ def train_epoch(run: TrainingRun, config: TrainConfig, layout: Layout, data: Tra
     """Finish the epoch under way, record it, and return its validation errors."""
     start = time.perf_counter()
     run_steps(run, config, layout, data, rates)
-
-    def errors_on(profiles: ProfileSet) -> np.ndarray:
-        return mean_absolute_errors(config.network, layout, run.state.parameters, profiles, data.scaling)
-
-    training_errors = errors_on(data.monitor)
+    # Devices have all this to do before the host waits for any of it.
+    sets = data.monitor, *data.validation
+    sums = [summed_errors(config.network, layout, run.state.parameters, profiles, data.scaling) for profiles in sets]
+    loss_so_far(run)
+    training_errors, *errors = map(mean_errors, sums, sets)
     require_finite(training_errors, run)
-    errors = [errors_on(profiles) for profiles in data.validation]
     if not all(np.isfinite(by_target).all() for by_target in errors):
         raise ValueError(
             f"The errors on the validation sets are {[float(by_target.mean()) for by_target in errors]}, but expected "
@@ -264,7 +259,7 @@ def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: Train
     for X, y, numbers, offset, start, stop in pieces(data.training, order, config.batch_size, layout, left, max_steps):
         so_far = np.broadcast_to(np.float32(run.epoch_loss), len(run.decay))
         with deferred_keyboard_interrupt():
-            run.state, losses = program(
+            run.state, run.epoch_loss = program(
                 run.state,
                 so_far,
                 X,
@@ -279,15 +274,23 @@ def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: Train
                 start,
                 stop,
             )
-            run.epoch_loss = gathered(losses)
             run.step = stop
+        if stop < n_steps:
+            loss_so_far(run)  # pieces that wait take memory
+
+
+def loss_so_far(run: TrainingRun) -> np.ndarray | float:
+    """The loss of the epoch under way, waited for."""
+    if isinstance(run.epoch_loss, jax.Array):
+        run.epoch_loss = gathered(run.epoch_loss)
         require_finite(run.epoch_loss, run)
+    return run.epoch_loss
 
 
-def mean_absolute_errors(
+def summed_errors(
     config: NetworkConfig, layout: Layout, parameters: Parameters, profiles: ProfileSet, scaling: Scaling
-) -> np.ndarray:
-    """Mean absolute error of every target over profiles, on standardised expression and without dropout."""
+) -> jax.Array:
+    """Absolute errors of every target summed over profiles, on standardised expression and without dropout."""
     program = error_program(config, layout)
     n_profiles = len(profiles.rows)
     blocks = range(-(-n_profiles // BLOCK_ROWS))
@@ -295,8 +298,20 @@ def mean_absolute_errors(
     total = layout.put(np.zeros(shape, dtype=np.float32), layout.divided(2))
     for X, y, rows, offset, start, stop in pieces(profiles, profiles.rows, BLOCK_ROWS, layout, blocks, len(blocks)):
         total = program(total, parameters, X, y, scaling, rows, offset, n_profiles, start, stop)
+    return total
+
+
+def mean_errors(sums: jax.Array, profiles: ProfileSet) -> np.ndarray:
+    """What `summed_errors` started, waited for: the mean absolute error of every target."""
     # Means over targets are taken in float64 on the host, in their own order: the same on any number of devices.
-    return profiles.targets.joined(gathered(total).astype(np.float64)) / n_profiles
+    return profiles.targets.joined(gathered(sums).astype(np.float64)) / len(profiles.rows)
+
+
+def mean_absolute_errors(
+    config: NetworkConfig, layout: Layout, parameters: Parameters, profiles: ProfileSet, scaling: Scaling
+) -> np.ndarray:
+    """The mean absolute error of every target over profiles."""
+    return mean_errors(summed_errors(config, layout, parameters, profiles, scaling), profiles)
 
 
 def updated_best(
@@ -367,7 +382,9 @@ def to_host(run: TrainingRun, config: TrainConfig, targets: TargetSets) -> Train
 
     optimizer = jax.tree.leaves(on_host(run.state.optimizer, structure.optimizer, np.asarray))
     state = TrainState(copy(run.state.parameters, structure.parameters), optimizer)
-    return replace(run, state=state, best=tuple(map(keep, run.best)), history=list(run.history))
+    return replace(
+        run, state=state, best=tuple(map(keep, run.best)), history=list(run.history), epoch_loss=loss_so_far(run)
+    )
 
 
 def to_devices(run: TrainingRun, config: TrainConfig, layout: Layout, targets: TargetSets) -> TrainingRun:
@@ -423,20 +440,3 @@ def deferred_keyboard_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
     if received and callable(previous):
         previous(*received[0])
-
-
-def fingerprint(X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> int:
-    """A number that other training profiles are unlikely to share, from a few of them."""
-    few = rows[np.linspace(0, len(rows) - 1, min(len(rows), 8)).astype(np.intp)]
-    return zlib.crc32(np.ascontiguousarray(X[few]).tobytes() + np.ascontiguousarray(y[few]).tobytes())
-
-
-def checksum(arrays: Iterable[np.ndarray]) -> int:
-    """A number that other values, in float32 and in this order, are unlikely to share."""
-    result = 0
-    for array in arrays:
-        block_rows = max(1, CHECKSUM_BYTES // (4 * max(1, array[:1].size)))
-        for start in range(0, len(array), block_rows):
-            block = np.ascontiguousarray(array[start : start + block_rows], dtype=np.float32)
-            result = zlib.crc32(block.tobytes(), result)
-    return result
