@@ -554,6 +554,22 @@ def test_a_sweep_over_rates_compiles_the_training_program_twice():
         assert _programs.step_program(config, Layout(select_devices(None)))._cache_size() == 1
 
 
+def test_a_search_and_its_refit_share_their_programs():
+    # Folds of 240 profiles, of which 216 are trained on, and 300 with 270.
+    programs = _programs.step_program, _programs.error_program
+    for program in programs:
+        program.cache_clear()
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((300, 6)).astype(np.float32), rng.standard_normal((300, 5)).astype(np.float32)
+    grid = {"learning_rate_init": [1e-3, 1e-2]}
+    GridSearchCV(DGEXRegressor(hidden_layer_sizes=5, max_iter=1), grid, cv=5).fit(X, y)
+    config = _programs.TrainConfig(NetworkConfig(6, (5,), 5), "squared_error", "sgd", batch_size=200, dropout=True)
+    layout = Layout(select_devices(None))
+    assert [program.cache_info().currsize for program in programs] == [1, 1]
+    assert _programs.step_program(config, layout)._cache_size() == 1
+    assert _programs.error_program(config.network, layout)._cache_size() == 1
+
+
 def test_callbacks_show_score_and_stop_epochs(profiles, capsys):
     X, y = profiles
     monitor = ScoringMonitor(scoring="r2")

@@ -78,8 +78,9 @@ def test_every_device_has_work(n_devices, n_networks, grid):
 
 
 def test_only_small_arrays_are_padded():
-    assert stored_rows(np.empty((17, 10))) == 32
-    assert stored_rows(np.empty((32, 10))) == 32
+    assert stored_rows(np.empty((17, 10))) == 512
+    assert stored_rows(np.empty((512, 10))) == 512
+    assert stored_rows(np.broadcast_to(np.float32(0), (17, 100_000))) == 32
     assert stored_rows(np.broadcast_to(np.float32(0), (17_001, 1000))) == 17_001
 
 

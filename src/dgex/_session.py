@@ -46,7 +46,7 @@ from dgex._processes import (
 )
 from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
-from dgex._sharding import Layout, devices_in_use, stored_rows
+from dgex._sharding import Layout, devices_in_use, rounded_up
 from dgex._start import closed_form_parameters
 from dgex._statistics import gene_scaling
 from dgex._training import (
@@ -65,6 +65,9 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 # Parameters of the estimator that a run which goes on compares with those it was started with.
 SETTINGS = ("learning_rate_init", "standardize", "n_partitions", "partition")
+
+# Where there are fewer profiles than a mini-batch takes, it takes the next multiple of so many.
+BATCH_MULTIPLE = 16
 
 
 @dataclass
@@ -305,7 +308,7 @@ def train_config(model: Any, X: np.ndarray, targets: TargetSets) -> TrainConfig:
         n_networks=len(targets),
         linear_path=bool(model.linear_path),
     )
-    batch_size = min(int(model.batch_size), stored_rows(X))
+    batch_size = min(int(model.batch_size), rounded_up(len(X), BATCH_MULTIPLE))
     return TrainConfig(network, model.loss, model.solver, batch_size, dropout=model.dropout > 0)
 
 

@@ -38,7 +38,8 @@ ALIGNMENT = 64
 _users: Counter[jax.Device] = Counter()
 _counting = threading.Lock()
 
-SHARED_PROGRAM_ROWS = 16
+# Small arrays are padded to a multiple of so many rows, the first of these that leaves them below so many values.
+SHARED_PROGRAM_ROWS = (512, 16)
 SHARED_PROGRAM_SIZE = 2**24
 
 # What else helps when there are fewer devices than asked for.
@@ -144,11 +145,19 @@ class Layout:
 def stored_rows(array: np.ndarray) -> int:
     """How many rows an array of profiles takes on the devices.
 
-    Small arrays are padded to a multiple of 16 rows: folds that differ by a few profiles then share one compiled
-    program. Large ones are not worth the copy.
+    Small arrays are padded: the folds of a search, and mostly all profiles together, then share one compiled program.
+    Large ones are not worth the copy.
     """
-    multiple = SHARED_PROGRAM_ROWS if array.size < SHARED_PROGRAM_SIZE else 1
-    return -(-len(array) // multiple) * multiple
+    for multiple in SHARED_PROGRAM_ROWS:
+        n_rows = rounded_up(len(array), multiple)
+        if n_rows * array.shape[1] < SHARED_PROGRAM_SIZE:
+            return n_rows
+    return len(array)
+
+
+def rounded_up(number: int, multiple: int) -> int:
+    """The next multiple of a number."""
+    return -(-number // multiple) * multiple
 
 
 def usable_in_place(array: np.ndarray) -> bool:
