@@ -36,14 +36,14 @@ def test_an_epoch_is_measured_and_the_curves_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(_curves, "in_new_process", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(_curves, "GROWTH", {"profiles": (50, 60), "targets": (7, 9), "units": (4, 8)})
     monkeypatch.setattr(_curves, "most_resident", lambda: 1e6)
-    rows = list(_curves.cases())
+    rows = [row | {"run": {"processor": "Fast(R) Processor"}} for row in _curves.cases()]
     assert [row["case"] for row in rows] == [f"growth with {what}" for what in _curves.GROWTH for _ in range(2)]
     assert all(point["seconds"] > 0 for row in rows for point in row["curve"])
     _curves.draw(rows, tmp_path / "growth.svg")
     assert (tmp_path / "growth.svg").stat().st_size > 10_000
 
 
-def test_every_row_has_a_line_in_one_table():
+def test_every_case_has_a_line_in_one_table_with_all_processors():
     cases = [
         "training a",
         "small fit",
@@ -54,11 +54,16 @@ def test_every_row_has_a_line_in_one_table():
         "import",
         "growth with x",
     ]
-    made = tables([verdict(case, f"what of {case}", 0.1234, 1.0) for case in cases])
+    of_one = [verdict(case, f"what of {case}", 0.1234, 1.0, run={"processor": "One"}) for case in cases]
+    of_other = verdict("training a", "what of training a", 3.0, 1.0, run={"processor": "Other(R) Processor"})
+    made = tables([*of_one, of_other])
+    assert made["performance_training"].startswith("| case | what | asked | One | Other |")
     assert set(made) == set(PARTS)
     for case in cases:
-        line = f"| {case} | what of {case} | 0.123 x | at most 1 | holds |"
-        assert sum(line in table.splitlines() for table in made.values()) == 1
+        line = f"| {case} | what of {case} | at most 1 | 0.123 x holds |"
+        assert sum(line in table for table in made.values()) == 1
+    assert "| 0.123 x holds | 3 x missed |" in made["performance_training"]
+    assert "| 0.123 x holds |  |" in made["performance_training"]
 
 
 def test_noise_is_drawn_in_blocks():

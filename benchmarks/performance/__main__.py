@@ -1,10 +1,10 @@
 """Measure how fast and lean the library is: `python -m benchmarks.performance`, or `make bench`.
 
 Every part beside its peers, in turns. Each row has a verdict: whether what was asked for holds. Rows are stored as soon
-as they are measured, in results/performance.json, in place of those of the same case before; the exit status says
-whether any was missed. `--page docs/performance.md` fills the tables of a page from the rows, `--figure
-docs/performance.svg` draws the curves of growth, and both measure nothing. Less than 20 minutes on two cores that do
-nothing else.
+as they are measured, in results/performance.json, in place of those of the same case on such a processor before; the
+exit status says whether any was missed. `--page docs/performance.md` fills the tables of a page from the rows,
+`--figure docs/figures/growth.svg` draws the curves of growth, and both measure nothing. Less than 20 minutes on two
+cores that do nothing else.
 """
 
 import argparse
@@ -43,17 +43,23 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     origin = provenance()
     origin["command"] = " ".join(["python", "-m", "benchmarks.performance", *sys.argv[1:]])
+    run = {"commit": origin["commit"], "command": origin["command"], "processor": origin["machine"]["processor"]}
     measured: list[Case] = []
     for part in arguments.parts:
         print(f"{part} ...", flush=True)
         for row in PARTS[part]():
-            measured.append(row | {"run": {"commit": origin["commit"], "command": origin["command"]}})
+            measured.append(row | {"run": run})
             print(f"  {row['case']}, {row['what']}: {row['value']:.3g} {row['unit']} {row['verdict']}", flush=True)
-            now = {(row["case"], row["what"]) for row in measured}
-            kept = [row for row in stored if (row["case"], row["what"]) not in now]
+            now = set(map(identity, measured))
+            kept = [row for row in stored if identity(row) not in now]
             write("performance", [*kept, *measured], origin)
     print(f"\n{table(measured)}")
     return int(any(row["verdict"] == "missed" for row in measured))
+
+
+def identity(row: Case) -> tuple[str, str, str]:
+    """What a row is a measurement of."""
+    return row["run"]["processor"], row["case"], row["what"]
 
 
 if __name__ == "__main__":

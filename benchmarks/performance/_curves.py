@@ -1,6 +1,7 @@
 """Seconds and megabytes of an epoch as profiles, targets and units grow, one after the other."""
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -9,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmarks.performance._rounds import Case, in_new_process, most_resident, noise, resident, verdict
+from benchmarks.performance._tables import short
 from dgex import DGEXRegressor
 
 N_PROFILES, N_LANDMARKS, N_TARGETS, N_UNITS = 4000, 943, 4000, 500
@@ -50,18 +52,18 @@ def epoch(what: str, size: int) -> tuple[float, float]:
 
 
 def draw(rows: list[Case], path: Path) -> None:
-    """The curves as one figure."""
+    """The curves as one figure, beside dotted ones that are linear."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     panels = figure.subplots(2, len(GROWTH))
-    for column, what in enumerate(GROWTH):
-        curve = next(row["curve"] for row in rows if row["case"] == f"growth with {what}")
-        sizes = np.array([point["size"] for point in curve])
-        for ax, (name, unit) in zip(panels[:, column], (("seconds", "s"), ("MB", "MB")), strict=True):
-            values = np.array([point[name] for point in curve])
-            ax.loglog(sizes, values, "o-", label="measured")
-            ax.loglog(sizes, values[-1] * sizes / sizes[-1], ":", color="gray", label="linear")
-            ax.set_xlabel(what)
-            ax.set_ylabel(f"{'an epoch' if unit == 's' else 'most memory'} ({unit})")
+    for (column, what), (index, name) in product(enumerate(GROWTH), enumerate(("seconds", "MB"))):
+        ax = panels[index, column]
+        for row in rows:
+            if (row["case"], row["what"]) == (f"growth with {what}", f"exponent of {name}"):
+                sizes, values = (np.array([point[key] for point in row["curve"]]) for key in ("size", name))
+                ax.loglog(sizes, values, "o-", label=short(row["run"]["processor"]))
+                ax.loglog(sizes, values[-1] * sizes / sizes[-1], ":", color="gray")
+        ax.set_xlabel(what)
+        ax.set_ylabel("an epoch (s)" if name == "seconds" else "most memory (MB)")
     panels[0, 0].legend()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dgex"}):
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

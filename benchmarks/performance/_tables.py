@@ -22,9 +22,17 @@ def tables(rows: Rows) -> dict[str, str]:
 
 
 def table(rows: Rows) -> str:
-    """A line for each row, with its verdict."""
-    lines = [["case", "what", "measured", "asked", "verdict"], ["---", "---", "---:", "---", "---"]]
-    for row in rows:
-        value = f"{row['value']:.3g} {row['unit']}".strip()
-        lines.append([row["case"], row["what"], value, row["asked"] or "", row["verdict"]])
+    """A line for each thing that was measured, with what it is and its verdict on every processor."""
+    processors = sorted({row["run"]["processor"] for row in rows})
+    lines = [["case", "what", "asked", *map(short, processors)], ["---", "---", "---", *["---:"] * len(processors)]]
+    for case, what in dict.fromkeys((row["case"], row["what"]) for row in rows):
+        of_all = [row for row in rows if (row["case"], row["what"]) == (case, what)]
+        measured = {row["run"]["processor"]: f"{row['value']:.3g} {row['unit']} {row['verdict']}" for row in of_all}
+        cells = [" ".join(measured.get(processor, "").split()) for processor in processors]
+        lines.append([case, what, of_all[0]["asked"] or "", *cells])
     return markdown(lines)
+
+
+def short(processor: str) -> str:
+    """The name of a processor without what all of them have."""
+    return " ".join(processor.replace("(R)", "").replace("Processor", "").split())

@@ -275,7 +275,7 @@ def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: Train
                 stop,
             )
             run.step = stop
-        if stop < n_steps:
+        if stop < n_steps or not data.training.on_devices:
             loss_so_far(run)  # pieces that wait take memory
 
 
@@ -298,7 +298,7 @@ def summed_errors(
     total = layout.put(np.zeros(shape, dtype=np.float32), layout.divided(2))
     for X, y, rows, offset, start, stop in pieces(profiles, profiles.rows, BLOCK_ROWS, layout, blocks, len(blocks)):
         total = program(total, parameters, X, y, scaling, rows, offset, n_profiles, start, stop)
-    return total
+    return total if profiles.on_devices else total.block_until_ready()
 
 
 def mean_errors(sums: jax.Array, profiles: ProfileSet) -> np.ndarray:
