@@ -63,6 +63,8 @@ def draw(rows: list[Case], path: Path) -> None:
                 ax.loglog(sizes, values, "o-", label=short(row["run"]["processor"]))
                 ax.loglog(sizes, values[-1] * sizes / sizes[-1], ":", color="gray")
         ax.set_xlabel(what)
+        ax.set_xticks(GROWTH[what], map("{:,}".format, GROWTH[what]), rotation=45)
+        ax.minorticks_off()
         ax.set_ylabel("an epoch (s)" if name == "seconds" else "most memory (MB)")
     panels[0, 0].legend()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "dgex"}):
