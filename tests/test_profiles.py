@@ -268,7 +268,7 @@ def test_rows_are_padded_to_whole_blocks():
 def test_cpus_read_what_they_can_in_place_and_copy_little(data, monkeypatch):
     X, y = data
     layout, demand = Layout(select_devices(1)), _memory.Demand(profiles=100, weights=1)
-    aligned = [_sharding.aligned_zeros((160_000, n)) for n in (2, 3)]
+    aligned = [_sharding.aligned_zeros((160_256, n)) for n in (2, 3)]
     assert _memory.copied_by_cpus(layout, [aligned], demand) == 0
     elsewhere = aligned[0].ravel()[1:].reshape(1, -1)
     for array in (elsewhere, aligned[0].astype(np.float64), aligned[0].T, aligned[0][:7]):

@@ -402,7 +402,7 @@ def test_float32_profiles_are_copied_at_most_once_on_the_host():
     # NumPy's allocations are traced, XLA's are not. Large arrays are handed over as they are; smaller ones, which are
     # padded to share programs, are copied once.
     rng = np.random.default_rng(0)
-    for n_profiles, limit in ((300, 1.3), (1700, 0.3)):
+    for n_profiles, limit in ((500, 1.3), (1700, 0.3)):
         X = rng.standard_normal((n_profiles, 50), dtype=np.float32)
         y = rng.standard_normal((n_profiles, 10_000), dtype=np.float32)
         tracemalloc.start()

@@ -46,7 +46,7 @@ def test_profiles_are_placed_as_float32_and_padded_with_zeros():
             np.asarray(layout.place_targets(array, one_set(3)))[0],
         ):
             assert placed.dtype == np.float32
-            assert placed.shape == (16, 3)
+            assert placed.shape == (512, 3)
             np.testing.assert_array_equal(placed[:7], array)
             assert not placed[7:].any()
     fortran = np.asfortranarray(np.arange(48.0, dtype=np.float32).reshape(16, 3))
