@@ -50,7 +50,7 @@ def test_profiles_are_placed_as_float32_and_padded_with_zeros():
             np.testing.assert_array_equal(placed[:7], array)
             assert not placed[7:].any()
     fortran = np.asfortranarray(np.arange(48.0, dtype=np.float32).reshape(16, 3))
-    np.testing.assert_array_equal(layout.place_landmarks(fortran), fortran)
+    np.testing.assert_array_equal(layout.place_landmarks(fortran)[:16], fortran)
 
 
 def test_targets_are_placed_by_network():
