@@ -44,11 +44,20 @@ def test_missing_values_come_last_whatever_their_sign(dtype):
     assert ascending_order(largest)[0].tolist() == [[2, 1, 0]]
 
 
-def test_numpy_sorts_what_the_leading_bits_do_not_tell_apart(monkeypatch):
-    asked = []
-    monkeypatch.setattr(_sorting, "is_ascending", lambda values: asked.append(values))
+def test_values_are_compared_only_if_the_leading_bits_do_not_tell_them_apart(monkeypatch):
+    sorted_by = []
+
+    def by_values(values, order=None, original=_sorting.by_values):
+        sorted_by.append(values.dtype)
+        return original(values, order)
+
+    monkeypatch.setattr(_sorting, "by_values", by_values)
     values = np.array([[1.0 + 4e-16, 1.0, 0.5], [3.0, 4.0, 5.0]])
     assert ascending_order(values)[0].tolist() == [[2, 1, 0], [3, 4, 5]]
-    assert len(asked) == 1
+    assert sorted_by == [np.uint16, np.float64]  # the lower half of the leading bits is the same in all
+    del sorted_by[:]
     assert ascending_order(values.astype(np.float32))[0].tolist() == [[2, 0, 1], [3, 4, 5]]
-    assert len(asked) == 1
+    assert sorted_by == [np.uint16]
+    del sorted_by[:]
+    assert ascending_order(values + 0.1)[0].tolist() == [[2, 1, 0], [3, 4, 5]]
+    assert sorted_by == [np.uint16, np.uint16, np.float64]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 
@@ -12,36 +10,43 @@ def ascending_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Takes contiguous float32 or float64 of shape (n_rows, n_values); returns positions (intp) and float64 values.
 
-    Processors sort numbers several at a time, but not their positions with them. So the last bits of each number, as
-    float64, are made its position. They are free in every float32 and in counts. If bits that are lost matter, which
-    the values in that order show, NumPy sorts their positions.
+    NumPy sorts integers of 16 bits by their bytes, several times as fast as it sorts floats. So rows are sorted by the
+    lower half of their leading 32 bits, then by the upper half. Values of float64 that these do not tell apart are
+    mostly few, and NumPy is fast at putting right what is nearly sorted.
     """
-    numbers = values.astype(np.float64)
-    bits = numbers.view(np.int64)
-    positions_mask = (1 << values.size.bit_length()) - 1
-    some_missing = np.isnan(values.max())
-    if some_missing:
-        numbers[np.isnan(values)] = np.finfo(np.float64).max
-    is_exact = not some_missing and not np.bitwise_or.reduce(bits, axis=None) & positions_mask
-    if not is_exact:
-        bits &= ~positions_mask
-    bits |= positions(*values.shape)
-    numbers.sort(axis=1)
-    order = bits & positions_mask
-    if is_exact:
-        bits &= ~positions_mask
-        return order, numbers
+    first, *others = halves(leading_bits(values))
+    order = by_values(first)
+    for digits in others:
+        order = by_values(digits, order)
     ascending = values.ravel()[order]
     if not is_ascending(ascending):
-        order = np.argsort(values, axis=1) + values.shape[1] * np.arange(len(values))[:, None]
+        order = by_values(values, order)
         ascending = values.ravel()[order]
     return order, ascending.astype(np.float64, copy=False)
 
 
-@lru_cache(maxsize=2)
-def positions(n_rows: int, n_values: int) -> np.ndarray:
-    """Of the values in a flattened array, in its shape."""
-    return np.arange(n_rows * n_values).reshape(n_rows, n_values)
+def by_values(values: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+    """Positions in the flattened array in the order of each row's values; equal ones as in the order before."""
+    in_order = values if order is None else values.ravel()[order]
+    positions = np.argsort(in_order, axis=1, kind="stable")
+    positions += values.shape[1] * np.arange(len(values))[:, None]
+    return positions if order is None else order.ravel()[positions]
+
+
+def leading_bits(values: np.ndarray) -> np.ndarray:
+    """Unsigned integers of 32 bits that ascend as the values do, as far as their leading bits tell."""
+    n_bits = 8 * values.itemsize
+    bits = (values.view(f"i{values.itemsize}") >> (n_bits - 32)).astype(np.int32)
+    bits ^= (bits >> 31) | np.int32(-(2**31))  # lower is more below zero, and all of these before others
+    if np.isnan(values.max()):
+        bits[np.isnan(values)] = -1
+    return bits.view(np.uint32)
+
+
+def halves(integers: np.ndarray) -> list[np.ndarray]:
+    """The lower and the upper 16 bits; the lower are left out if all are the same, as in counts."""
+    lower, upper = integers.astype(np.uint16), (integers >> 16).astype(np.uint16)
+    return [upper] if lower.min() == lower.max() else [lower, upper]
 
 
 def is_ascending(values: np.ndarray) -> bool:
