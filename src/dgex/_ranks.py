@@ -51,7 +51,11 @@ class Ranks:
             result[places[alike, length:]] = np.nan
             if length:
                 quantiles = quantiles_by_rank(tied[alike, :length], reference, ties)
-                result[places[alike, :length]] = quantiles.astype(result.dtype, copy=False)
+                quantiles = np.broadcast_to(
+                    quantiles.astype(result.dtype, copy=False), (alike.stop - alike.start, length)
+                )
+                for row, row_places in zip(quantiles, places[alike, :length], strict=True):
+                    result[row_places] = row  # one row at a time takes half the time of all
 
 
 def rows_of_equal_length(n_values: np.ndarray) -> Iterator[slice]:

@@ -18,19 +18,19 @@ def ascending_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = by_values(first)
     for digits in others:
         order = by_values(digits, order)
-    ascending = values.ravel()[order]
+    ascending = np.take(values, order)
     if not is_ascending(ascending):
         order = by_values(values, order)
-        ascending = values.ravel()[order]
+        ascending = np.take(values, order)
     return order, ascending.astype(np.float64, copy=False)
 
 
 def by_values(values: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
     """Positions in the flattened array in the order of each row's values; equal ones as in the order before."""
-    in_order = values if order is None else values.ravel()[order]
+    in_order = values if order is None else np.take(values, order)
     positions = np.argsort(in_order, axis=1, kind="stable")
     positions += values.shape[1] * np.arange(len(values))[:, None]
-    return positions if order is None else order.ravel()[positions]
+    return positions if order is None else np.take(order, positions)
 
 
 def leading_bits(values: np.ndarray) -> np.ndarray:
