@@ -44,20 +44,39 @@ def test_missing_values_come_last_whatever_their_sign(dtype):
     assert ascending_order(largest)[0].tolist() == [[2, 1, 0]]
 
 
-def test_values_are_compared_only_if_the_leading_bits_do_not_tell_them_apart(monkeypatch):
-    sorted_by = []
+@pytest.fixture
+def sorted_by(monkeypatch):
+    """Types of the numbers that NumPy has been asked to sort."""
+    asked = []
 
     def by_values(values, order=None, original=_sorting.by_values):
-        sorted_by.append(values.dtype)
+        asked.append(values.dtype)
         return original(values, order)
 
     monkeypatch.setattr(_sorting, "by_values", by_values)
+    return asked
+
+
+def test_few_values_with_the_same_leading_bits_are_swapped(sorted_by):
     values = np.array([[1.0 + 4e-16, 1.0, 0.5], [3.0, 4.0, 5.0]])
     assert ascending_order(values)[0].tolist() == [[2, 1, 0], [3, 4, 5]]
-    assert sorted_by == [np.uint16, np.float64]  # the lower half of the leading bits is the same in all
-    del sorted_by[:]
-    assert ascending_order(values.astype(np.float32))[0].tolist() == [[2, 0, 1], [3, 4, 5]]
-    assert sorted_by == [np.uint16]
-    del sorted_by[:]
+    assert sorted_by == [np.uint16]  # the lower half of the leading bits is the same in all
     assert ascending_order(values + 0.1)[0].tolist() == [[2, 1, 0], [3, 4, 5]]
-    assert sorted_by == [np.uint16, np.uint16, np.float64]
+    assert sorted_by[1:] == [np.uint16, np.uint16]
+    del sorted_by[:]
+    three = np.array([[3e-16, 2e-16, 1e-16]]) + 1.0 + np.array([[4e-16, 2e-16, 0.0]])
+    order, ascending = ascending_order(three)
+    assert order.tolist() == [[2, 1, 0]]
+    assert ascending.tolist() == [sorted(three[0])]
+    assert sorted_by == [np.uint16]
+
+
+def test_many_values_with_the_same_leading_bits_are_sorted_again(sorted_by):
+    values = 1.0 - np.arange(100)[None] * np.finfo(float).eps
+    order, ascending = ascending_order(values)
+    assert order.tolist() == [list(range(99, -1, -1))]
+    np.testing.assert_array_equal(ascending, np.sort(values))
+    assert sorted_by[-1] == np.float64
+    del sorted_by[:]
+    assert ascending_order(values.astype(np.float32))[0].tolist() == [list(range(100))]
+    assert np.float64 not in sorted_by
