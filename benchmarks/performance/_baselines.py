@@ -13,7 +13,7 @@ from benchmarks.performance._rounds import Case, in_new_process, medians, noise,
 from dgex import KNNGeneRegressor, QuantileJointNormalizer
 
 N_GENES = 10_463
-ROUNDS = 3
+ROUNDS = 7
 
 
 def normalizer_cases() -> Iterator[Case]:
