@@ -135,6 +135,27 @@ def test_profiles_that_others_tell_badly_count_less(problem):
     assert errors[1] < 0.8 * errors[0]
 
 
+def test_all_profiles_count_alike_where_validation_profiles_resemble_those_told_badly(problem, monkeypatch):
+    X, y = problem
+    monkeypatch.setattr(_closed_form, "SHARES", (0.5,))
+    others = y.copy()
+    others[40:60] *= 3
+    others[60:] *= 3
+
+    def fit(profile_noise):
+        return output_layer(
+            lambda X, centring: Inputs(X, np.abs(X)),
+            (X[:60], others[:60]),
+            (X[60:], others[60:]),
+            Ingredients(profile_noise, target_penalties=False, prior=False, centring=False),
+            np.random.default_rng(0),
+        )
+
+    np.testing.assert_array_equal(fit(True).kernel, fit(False).kernel)
+    monkeypatch.setattr(_closed_form, "NOISE_POWERS", (1.0, 1.5))
+    assert np.abs(fit(True).kernel - fit(False).kernel).max() > 0.01
+
+
 def test_targets_of_noise_have_larger_penalties(problem):
     X, y = problem
     rng = np.random.default_rng(1)

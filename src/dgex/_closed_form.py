@@ -37,8 +37,8 @@ PENALTIES = 10.0 ** np.arange(-3, 4.01, 0.25)
 SHARES = (0.25, 0.1, 0.5)
 
 # Noise of a profile, as a power of the mean squared error at it when it is left out; never less than a tenth of the
-# average.
-NOISE_POWERS = (1.0, 1.5)
+# average. With a power of zero all profiles are alike.
+NOISE_POWERS = (1.0, 1.5, 0.0)
 LEAST_NOISE = 0.1
 
 # Multiples of the common penalty that a target may have by itself, and how far it is moved to its own: half way, since
@@ -58,7 +58,7 @@ CENTRED = 0.5
 
 @dataclass(frozen=True)
 class Ingredients:
-    """Whether profiles differ in noise, targets in their penalty, and whether there may be a prior and centring."""
+    """Whether profiles may differ in noise, targets in their penalty, and whether there may be a prior and centring."""
 
     profile_noise: bool = True
     target_penalties: bool = True

@@ -47,9 +47,10 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         orthogonal directions and the output layer is their ridge regression, its penalty and the share of a linear path
         chosen on the (first) validation set. If no epoch is better, that is kept; `max_iter=0` trains none.
     start_profile_noise, start_target_penalties, start_prior, start_centring : bool, default=True
-        Whether, in the closed form, profiles that others tell badly count less and each target has a penalty of its own
-        (by leave-one-out errors, up to 6,000 profiles); whether the linear path is drawn to the lasso and to the mean
-        of the nearest landmarks, and half of each profile's mean is taken away, as far as validation errors are lower.
+        Whether, in the closed form, each target has a penalty of its own (by leave-one-out errors); whether, as far as
+        validation errors are lower, profiles that others tell badly count less, the linear path is drawn to the lasso
+        and to the mean of the nearest landmarks, and half of each profile's mean is taken away. With more than 6,000
+        profiles, all count alike and targets have one penalty.
     dropout : float, default=0.1
         Probability with which the output of a hidden unit is dropped in a training step, in [0, 1); never that of a
         landmark. The paper compares 0, 0.1 and 0.25. Changing it compiles nothing, except between zero and non-zero.
