@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from dgex._statistics import divisors, gene_statistics, standardized
 
@@ -102,6 +101,8 @@ def clustered_sets(y: np.ndarray, rows: np.ndarray, n_sets: int, generator: np.r
     Standardized genes are clustered by k-means over some of the given rows: the squared distance of two genes is then
     proportional to one minus their correlation.
     """
+    from sklearn.cluster import KMeans  # a fifth of what importing the regressor takes beyond JAX, and rarely needed
+
     chosen = np.sort(generator.choice(rows, min(len(rows), CLUSTERING_PROFILES), replace=False))
     some = np.asarray(y[chosen])
     mean, deviation = gene_statistics(some)
