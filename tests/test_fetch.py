@@ -245,7 +245,7 @@ def test_the_table_of_files_agrees_with_their_names():
         ("pr_gene_id\tpr_gene_symbol\tpr_is_lm\n", "got 0 genes"),
         ("pr_gene_id\tpr_gene_symbol\tpr_is_lm\n1\tA\n", "got 1 genes, 1 of them with other than 3 columns"),
         ("pr_gene_id\tpr_gene_symbol\tpr_is_lm\n1\tA\tyes\n", "got yes in the column pr_is_lm, but expected 0 and 1"),
-        ("pr_gene_id\tpr_gene_symbol\tpr_is_lm\n1\tA\t1\n1\tB\t0\n", "Got 1 gene names more than once"),
+        ("pr_gene_id\tpr_gene_symbol\tpr_is_lm\n1\tA\t1\n1\tB\t0\n", "Got 1 gene name more than once"),
     ],
 )
 def test_a_table_of_genes_that_is_none_is_refused(content, message, server, home):

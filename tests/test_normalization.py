@@ -269,7 +269,7 @@ def test_messages_after_fit():
         normalizer.set_params(ties="bogus").transform(X)
     normalizer.set_params(ties="mean")
     X[0, :5], X[1, 7] = np.nan, np.inf
-    with pytest.raises(ValueError, match=r"1 values in 1 genes of X are infinite; missing values must be NaN \(7\)"):
+    with pytest.raises(ValueError, match=r"1 value in 1 gene of X is infinite; missing values must be NaN \(7\)"):
         normalizer.transform(X)
 
 

@@ -29,7 +29,7 @@ def test_probes_that_are_missing():
     assert expression.tolist() == [[1, 1], [1, 1]]
     with pytest.raises(ValueError, match="No gene has a probe"):
         preprocessing.collapse_probes(X, ["x", "y"], genes, missing="ignore")
-    with pytest.raises(ValueError, match="Got 1 probe names more than once"):
+    with pytest.raises(ValueError, match="Got 1 probe name more than once"):
         preprocessing.collapse_probes(X, ["p0", "p0"], genes)
     with pytest.raises(ValueError, match="Got 2 columns and 3 probe names"):
         preprocessing.collapse_probes(X, ["p0", "p1", "p2"], genes)
@@ -115,7 +115,7 @@ def test_alignment_prefers_the_exact_name_and_refuses_ambiguity():
     genes = ["ENSG00000001.1", "ENSG00000001.2"]
     X = [[1.0, 2.0]]
     assert preprocessing.align_genes(X, ["ENSG00000001.2"], genes=genes).tolist() == [[2.0]]
-    with pytest.raises(ValueError, match="Got 1 gene names more than once"):
+    with pytest.raises(ValueError, match="Got 1 gene name more than once"):
         preprocessing.align_genes(X, ["ENSG00000001"], genes=genes)
 
 

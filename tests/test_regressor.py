@@ -635,12 +635,19 @@ def spoiled(array, value):
 BAD_DATA = {
     "X with one dimension": (lambda X, y: (X[:, 0], y), "Expected 2D array"),
     "y with three dimensions": (lambda X, y: (X, y[:, :, None]), "dim 3"),
-    "different numbers of profiles": (lambda X, y: (X, y[:50]), r"inconsistent numbers of samples: \[120, 50\]"),
+    "different numbers of profiles": (
+        lambda X, y: (X, y[:50]),
+        r"inconsistent numbers of samples: \[120, 50\]\nGot X of shape \(120, \d+\) and .* Pass the same profiles",
+    ),
+    "genes in rows": (
+        lambda X, y: (X.T, y.T),
+        r"in both. Are genes in the rows\? Pass X.T and y.T",
+    ),
     "one profile": (lambda X, y: (X[:1], y[:1]), "minimum of 2 is required"),
     "no profile": (lambda X, y: (X[:0], y[:0]), "0 sample"),
     "no landmark": (lambda X, y: (X[:, :0], y), "0 feature"),
-    "NaN in X": (lambda X, y: (spoiled(X, np.nan), y), r"1 values in 1 genes of X are NaN or infinite \(1\). Impute"),
-    "infinity in y": (lambda X, y: (X, spoiled(y, np.inf)), r"1 values in 1 genes of y are NaN or infinite \(1\)"),
+    "NaN in X": (lambda X, y: (spoiled(X, np.nan), y), r"1 value in 1 gene of X is NaN or infinite \(1\). Impute"),
+    "infinity in y": (lambda X, y: (X, spoiled(y, np.inf)), r"1 value in 1 gene of y is NaN or infinite \(1\)"),
     "text": (
         lambda X, y: (pd.DataFrame(X).rename(columns=str).assign(sample="S1"), y),
         r"X must hold expression values only \(text columns: sample\)",
@@ -655,7 +662,7 @@ BAD_DATA = {
     ),
     "duplicate targets": (
         lambda X, y: (X, pd.DataFrame(y, columns=[*"ABCDEFGH", "A"])),
-        r"Got 1 target gene names more than once \(A\)",
+        r"Got 1 target gene name more than once \(A\)",
     ),
     "beyond float32": (lambda X, y: (spoiled(X.astype(float), 1e300), y), "Got values up to 1e.300 in X"),
     "no y": (lambda X, y: (X, None), "requires y to be passed, but the target y is None"),
@@ -696,7 +703,7 @@ BAD_VALIDATION = {
     ),
     "NaN in the second set": (
         lambda X, y: {"X_val": (X, spoiled(X, np.nan)), "y_val": (y, y)},
-        r"^Input X_val \(set 1\) contains NaN.\n1 values in 1 genes of X_val \(set 1\) are NaN or infinite \(\d+\)",
+        r"^Input X_val \(set 1\) contains NaN.\n1 value in 1 gene of X_val \(set 1\) is NaN or infinite \(\d+\)",
     ),
     "beyond float32": (
         lambda X, y: {"X_val": X.astype(np.float64) * 1e39, "y_val": y},
@@ -907,7 +914,7 @@ def test_float32_frames_stay_float32(frames):
 def test_missing_values_of_nullable_columns_are_found(profiles):
     X, y = (pd.DataFrame(array).astype("Float64") for array in profiles)
     X.iloc[3, 5] = pd.NA
-    with pytest.raises(ValueError, match=r"Input X contains NaN.\n1 values in 1 genes of X are NaN"):
+    with pytest.raises(ValueError, match=r"Input X contains NaN.\n1 value in 1 gene of X is NaN"):
         DGEXRegressor(**SMALL).fit(X, y)
 
 

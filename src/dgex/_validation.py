@@ -33,6 +33,16 @@ def listed(names: Iterable[Any]) -> str:
     return ", ".join(names[:N_LISTED]) + rest
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something: "1 gene", "2 genes"."""
+    return f"{number} {noun}" + "s" * (number != 1)
+
+
+def be(number: int) -> str:
+    """What so many of something do."""
+    return "is" if number == 1 else "are"
+
+
 def require_unique(names: Sequence[Any] | np.ndarray | None, what: str) -> None:
     """Raise unless every gene has a name of its own."""
     if names is None:
@@ -40,8 +50,8 @@ def require_unique(names: Sequence[Any] | np.ndarray | None, what: str) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise ValueError(
-            f"Got {len(repeated)} {what} names more than once ({listed(repeated)}), but expected unique names. Average "
-            "the columns of a gene first, for example with dgex.preprocessing.collapse_probes, or rename them."
+            f"Got {counted(len(repeated), f'{what} name')} more than once ({listed(repeated)}), but expected unique "
+            "names. Average the columns of a gene first, such as by dgex.preprocessing.collapse_probes, or rename them."
         )
 
 
@@ -92,8 +102,20 @@ def validated_training_data(
     require_same_profiles(X, y)
     X_array = validated_profiles(estimator, X, reset=reset, ensure_min_samples=min_profiles)
     y_array = validated_targets(estimator, y, "y", reset=reset)
-    check_consistent_length(X_array, y_array)
+    require_as_many_profiles(X_array, y_array)
     return X_array, y_array
+
+
+def require_as_many_profiles(X: np.ndarray, y: np.ndarray) -> None:
+    """Raise, with scikit-learn's message and advice, unless landmarks and targets have a row for each profile."""
+    try:
+        check_consistent_length(X, y)
+    except ValueError as error:
+        genes_in_rows = X.shape[1] == y.shape[1]
+        raise ValueError(
+            f"{error}\nGot X of shape {X.shape} and y of shape {y.shape}, but expected as many profiles, in rows, "
+            "in both. " + ("Are genes in the rows? Pass X.T and y.T." if genes_in_rows else "Pass the same profiles.")
+        ) from None
 
 
 def require_same_profiles(X: Any, y: Any) -> None:
@@ -294,8 +316,8 @@ def _difference(expected: np.ndarray, got: np.ndarray, name: str) -> str:
         )
     if not missing:
         return (
-            f"\n{len(unknown)} genes are unknown ({listed(unknown)}). Select the columns of training, in their order, "
-            f"before passing {name}."
+            f"\n{counted(len(unknown), 'gene')} {be(len(unknown))} unknown ({listed(unknown)}). Select the columns of "
+            f"training, in their order, before passing {name}."
         )
     extra = f", {len(unknown)} unknown ({listed(unknown)})" if unknown else ""
     return (
@@ -316,7 +338,8 @@ def _finite_advice(data: Any, name: str, *, allow_missing: bool) -> str:
     genes = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=0))
     names = column_names(data)
     kind = "infinite; missing values must be NaN" if allow_missing else "NaN or infinite"
+    n_values = int(bad.sum())
     return (
-        f"\n{int(bad.sum())} values in {len(genes)} genes of {name} are {kind} "
+        f"\n{counted(n_values, 'value')} in {counted(len(genes), 'gene')} of {name} {be(n_values)} {kind} "
         f"({listed(genes if names is None else names[genes])}). Impute them, or drop those genes or profiles."
     )
