@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from benchmarks._results import FOLDER
 from benchmarks.accuracy import _datasets, _linear
-from benchmarks.accuracy._cells import Cell, Results, cell_of, run
+from benchmarks.accuracy._cells import Cell, Results, averaged, cell_of, run
 from benchmarks.accuracy._datasets import DATASETS, Profiles, Split, whole_parts
 from benchmarks.accuracy._linear import centered, lasso_by_penalty, pls_path, ridge_path
 from benchmarks.accuracy._methods import METHODS
@@ -70,7 +70,7 @@ def test_studies_and_batches_stay_whole(name):
     split = DATASETS[name](0)
     assert not set(split.train_groups) & {*split.validation_groups, *split.test_groups}
     assert not set(split.validation_groups) & set(split.test_groups)
-    assert [len(part.X) for part in split[:3]] == [len(part) for part in split[3:]]
+    assert [len(part.X) for part in split[:3]] == [len(part) for part in split[3:6]]
 
 
 @pytest.mark.parametrize("name", ["arrays, random", "E. coli, random"])
@@ -111,6 +111,28 @@ def test_cells_are_stored_compared_and_not_run_again(tmp_path):
     assert least_squares["vs ridge"] == pytest.approx(1 - least_squares["MAE"] / ridge["MAE"])
     table = tables(list(again.rows.values()))["accuracy_synthetic_linear_2k"]
     assert f"| ridge | {ridge['MAE']:.4f} |" in table
+
+
+def test_errors_are_averaged_over_the_splits_that_have_a_gene(tmp_path):
+    cells = [Cell("a", "x", seed) for seed in (0, 1, 2)]
+    rows = {cell: {"best linear": None if cell.seed == 2 else "ridge"} for cell in cells}
+    for seed, genes, errors, baseline_errors in (
+        (0, [4, 5, 7], [0.1, 0.5, 0.3], [0.4, 0.4, 0.2]),
+        (1, [5, 4, 9], [0.2, 0.5, 0.1], [0.4, 0.4, 0.2]),
+        (2, [4, 5, 7], [9.0, 9.0, 9.0], [0.0, 0.0, 0.0]),
+    ):
+        targets = np.arange(3)
+        np.savez(tmp_path / Cell("a", "x", seed).file, errors=errors, targets=targets, genes=genes)
+        np.savez(tmp_path / Cell("a", "ridge", seed).file, errors=baseline_errors, targets=targets, genes=genes)
+    # Means of genes 4, 5, 7 and 9: 0.3, 0.35, 0.3 and 0.1 of x; 0.4, 0.4, 0.2 and 0.2 of ridge regression.
+    average = averaged(cells, rows, tmp_path)
+    assert average["seeds"] == [0, 1]
+    assert average["genes"] == 4
+    assert average["won vs best linear"] == 0.75
+    assert average["vs best linear"] == pytest.approx(1 - 1.05 / 1.2)
+    assert averaged(cells[1:], rows, tmp_path) is None
+    lines = tables([], [average])["accuracy_averages"].splitlines()
+    assert lines[-1] == "| x | +12.5%, 75% (2 splits) |"
 
 
 @pytest.mark.parametrize(

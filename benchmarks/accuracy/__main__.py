@@ -28,13 +28,13 @@ def main(arguments: argparse.Namespace) -> int:
     origin["command"] = " ".join(["python", "-m", "benchmarks.accuracy", *sys.argv[1:]])
     results = Results(arguments.results / "accuracy.json", arguments.cache, origin)
     if arguments.tables:
-        fill(arguments.tables, tables(list(results.rows.values())))
+        fill(arguments.tables, tables(list(results.rows.values()), list(results.averages.values())))
         return 0
     cells = planned(arguments, results)
     print(f"{len(cells)} cells to run, {len(results.rows)} there", flush=True)
     failed = run(cells, results)
     if results.rows:
-        for table in tables(list(results.rows.values())).values():
+        for table in tables(list(results.rows.values()), list(results.averages.values())).values():
             print(f"\n{table}")
     return 1 if failed else 0
 

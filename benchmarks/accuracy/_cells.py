@@ -1,7 +1,8 @@
 """Cells of the grid: one data set, one method, one seed; each in a process of its own, and stored when it is done.
 
 What is compared gene by gene (a share of genes won) needs the gene-wise errors of both methods. These are kept in a
-cache beside the code, not in the results; baselines that are not in it are run again.
+cache beside the code, not in the results; baselines that are not in it are run again. Of data sets that have the same
+genes in all splits, errors are also averaged over splits before they are compared.
 """
 
 import fcntl
@@ -12,7 +13,9 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +55,10 @@ class Results:
         stored = json.loads(self.path.read_text()) if self.path.exists() else {"runs": [], "rows": []}
         self.runs: list[dict[str, Any]] = stored["runs"]
         self.rows: dict[Cell, dict[str, Any]] = {cell_of(row): row for row in stored["rows"]}
+        averages = stored.get("averages", [])
+        self.averages: dict[tuple[str, str], dict[str, Any]] = {
+            (row["dataset"], row["method"]): row for row in averages
+        }
 
     def has(self, cell: Cell) -> bool:
         """Whether the cell has been run."""
@@ -73,14 +80,25 @@ class Results:
             self.rows[cell] = {**cell._asdict(), **row, "run": self.runs.index(self.origin)}
             for other in [other for other in self.rows if other[::2] == cell[::2] and self.can_compare(other)]:
                 self.rows[other].update(compared(other, self.rows, self.cache))
+            self.average(cell.dataset)
             self.write()
+
+    def average(self, dataset: str) -> None:
+        """Compare methods on a data set by errors averaged over the splits at hand, unless fewer than before."""
+        cells = sorted(cell for cell in self.rows if cell.dataset == dataset and self.can_compare(cell))
+        for method, of_method in groupby(cells, key=attrgetter("method")):
+            average = averaged(list(of_method), self.rows, self.cache)
+            before = self.averages.get((dataset, method), {"seeds": []})
+            if average and len(average["seeds"]) >= len(before["seeds"]):
+                self.averages[dataset, method] = average
 
     def write(self) -> None:
         """Replace the file by one with all rows. What the whole file says of its origin is that of the last run."""
         temporary = self.path.with_suffix(".tmp")
-        rows = [json.dumps(row) for row in self.rows.values()]
         head = json.dumps({**self.runs[-1], "runs": self.runs}, indent=1).removesuffix("\n}")
-        temporary.write_text(head + ',\n "rows": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n")
+        for name, rows in (("averages", self.averages), ("rows", self.rows)):
+            head += f',\n "{name}": [\n  ' + ",\n  ".join(json.dumps(row) for row in rows.values()) + "\n ]"
+        temporary.write_text(head + "\n}\n")
         temporary.replace(self.path)
 
 
@@ -148,7 +166,8 @@ def measured(cell: Cell, cache: Path) -> dict[str, Any]:
     predicted = fitted.predict(split.test.X)
     errors = genewise_mae(split.test.y[:, targets], predicted)
     cache.mkdir(parents=True, exist_ok=True)
-    np.savez(cache / cell.file, errors=errors, targets=targets)
+    genes = {} if split.genes is None else {"genes": split.genes[targets]}
+    np.savez(cache / cell.file, errors=errors, targets=targets, **genes)
     validation = overall_error(split.validation.y[:, targets], fitted.predict(split.validation.X)).mean
     return {
         "profiles": [len(part.X) for part in split[:3]],
@@ -209,8 +228,38 @@ def against(file: Path, baseline_file: Path) -> tuple[float, float]:
     """Relative improvement on a baseline and share of genes won, on the targets of the first."""
     from dgex.metrics import relative_improvement, win_rate
 
+    errors, baseline_errors = paired_errors(file, baseline_file)
+    return float(relative_improvement(errors.mean(), baseline_errors.mean())), win_rate(errors, baseline_errors)
+
+
+def paired_errors(file: Path, baseline_file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of two methods on the targets of the first."""
     with np.load(file) as stored, np.load(baseline_file) as baseline:
         position = {target: index for index, target in enumerate(baseline["targets"].tolist())}
-        errors = stored["errors"]
-        baseline_errors = baseline["errors"][[position[target] for target in stored["targets"].tolist()]]
-    return float(relative_improvement(errors.mean(), baseline_errors.mean())), win_rate(errors, baseline_errors)
+        return stored["errors"], baseline["errors"][[position[target] for target in stored["targets"].tolist()]]
+
+
+def averaged(cells: Sequence[Cell], rows: dict[Cell, dict[str, Any]], cache: Path) -> dict[str, Any] | None:
+    """A method next to the best linear model of each split, by the mean error of a gene over the splits that have it.
+
+    None where there are fewer than two splits, or no genes in common.
+    """
+    from dgex.metrics import relative_improvement, win_rate
+
+    splits = {}
+    for cell in cells:
+        file, best = cache / cell.file, rows[cell]["best linear"]
+        baseline_file = cache / cell._replace(method=best).file
+        genes = np.load(file).get("genes")
+        if best is not None and genes is not None and baseline_file.exists():
+            splits[cell.seed] = genes, *paired_errors(file, baseline_file)
+    if len(splits) < 2:
+        return None
+    genes, errors, baseline_errors = map(np.concatenate, zip(*splits.values(), strict=True))
+    _, gene = np.unique(genes, return_inverse=True)
+    means, baseline_means = (np.bincount(gene, values) / np.bincount(gene) for values in (errors, baseline_errors))
+    return {
+        **{"dataset": cells[0].dataset, "method": cells[0].method, "seeds": list(splits), "genes": len(means)},
+        "vs best linear": float(relative_improvement(means.mean(), baseline_means.mean())),
+        "won vs best linear": win_rate(means, baseline_means),
+    }

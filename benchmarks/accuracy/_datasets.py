@@ -58,7 +58,9 @@ class Profiles(NamedTuple):
 
 
 class Split(NamedTuple):
-    """What models are fitted on, chosen on and tested on; and the series or batch of each profile, if there are any."""
+    """What models are fitted on, chosen on and tested on; the series or batch of each profile, if there are any; and
+    which genes the targets are, if all splits are of the same genes.
+    """
 
     train: Profiles
     validation: Profiles
@@ -66,6 +68,7 @@ class Split(NamedTuple):
     train_groups: np.ndarray | None = None
     validation_groups: np.ndarray | None = None
     test_groups: np.ndarray | None = None
+    genes: np.ndarray | None = None
 
 
 class Compendium(NamedTuple):
@@ -171,7 +174,7 @@ def arrays_split(compendium: Compendium, parts: Parts) -> Split:
     expression, is_landmark = compendium.expression["arrays"], compendium.is_landmark
     expression = QuantileJointNormalizer().fit(expression[parts.train]).transform(expression)
     profiles = scaled(expression[:, is_landmark], expression[:, ~is_landmark], parts)
-    return Split(*profiles, *(compendium.groups[rows] for rows in parts))
+    return Split(*profiles, *(compendium.groups[rows] for rows in parts), np.flatnonzero(~is_landmark))
 
 
 def platforms_split(compendium: Compendium, train: np.ndarray) -> Split:
@@ -185,16 +188,17 @@ def platforms_split(compendium: Compendium, train: np.ndarray) -> Split:
     for expression in normalized:
         expression = standardized(expression, *gene_scaling(expression))
         profiles.append(by_role(expression, compendium.is_landmark))
-    return Split(*profiles, compendium.groups[train])
+    return Split(*profiles, compendium.groups[train], genes=np.flatnonzero(~compendium.is_landmark))
 
 
 def ecoli_split(compendium: Compendium, parts: Parts, seed: int) -> Split:
     """Choose landmarks on the training profiles and standardize by them."""
     expression = compendium.expression["RNA-seq"]
-    expression = expression[:, expression[parts.train].std(axis=0) > ECOLI_FLAT]
+    genes = np.flatnonzero(expression[parts.train].std(axis=0) > ECOLI_FLAT)
+    expression = expression[:, genes]
     is_landmark = landmark_panel(expression[parts.train], ECOLI_LANDMARKS, seed)
     profiles = scaled(expression[:, is_landmark], expression[:, ~is_landmark], parts)
-    return Split(*profiles, *(compendium.groups[rows] for rows in parts))
+    return Split(*profiles, *(compendium.groups[rows] for rows in parts), genes[~is_landmark])
 
 
 def landmark_panel(expression: np.ndarray, n_landmarks: int, seed: int) -> np.ndarray:

@@ -22,8 +22,11 @@ SHARES = {
 }
 
 
-def tables(rows: Rows) -> dict[str, str]:
-    """All tables by name: one for each data set; improvements by methods, by ablations and by a mean of networks."""
+def tables(rows: Rows, averages: Rows = ()) -> dict[str, str]:
+    """All tables by name: one for each data set; improvements by methods, by ablations and by a mean of networks.
+
+    And improvements of errors that are averaged over splits.
+    """
     beside = {
         "accuracy_ablation": [row for row in rows if row["method"] in (MODERN, *ABLATIONS)],
         "accuracy_mean": [row for row in rows if row["method"] in (MODERN, MEAN)],
@@ -32,7 +35,8 @@ def tables(rows: Rows) -> dict[str, str]:
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     made = {name_of(dataset): dataset_table([row for row in rows if row["dataset"] == dataset]) for dataset in datasets}
     of_few_splits = {name: improvements(on_common_splits(of_some), splits=True) for name, of_some in beside.items()}
-    return {"accuracy_improvements": improvements(rows), **of_few_splits, **made}
+    of_averages = improvements([row for row in averages if row["method"] not in ABLATIONS])
+    return {"accuracy_improvements": improvements(rows), "accuracy_averages": of_averages, **of_few_splits, **made}
 
 
 def on_common_splits(rows: Rows) -> Rows:
@@ -72,7 +76,8 @@ def improvements(rows: Rows, *, splits: bool = False) -> str:
         for dataset in datasets:
             here = [row for row in of_method if row["dataset"] == dataset]
             improvement, won = shown(here, "vs best linear", "{:+.1%}"), shown(here, "won vs best linear", "{:.0%}")
-            cells.append(f"{improvement}, {won}" if here else "")
+            few = f" ({len(here[0]['seeds'])} splits)" if here and "seeds" in here[0] else ""
+            cells.append(f"{improvement}, {won}{few}" if here else "")
         lines.append(cells)
     if splits:
         seeds = [{row["seed"] for row in rows if row["dataset"] == dataset} for dataset in datasets]
@@ -90,7 +95,7 @@ def by_method(rows: Rows) -> dict[str, list[dict[str, Any]]]:
 
 def labelled(method: str, rows: Rows) -> str:
     """The method, with its targets where they are not all; those of R_gene are never."""
-    return f"{method} ({rows[0]['targets']} targets)" if rows[0]["well inferred"] is None else method
+    return f"{method} ({rows[0]['targets']} targets)" if rows[0].get("well inferred", 1) is None else method
 
 
 def error(rows: Rows) -> str:
