@@ -20,8 +20,9 @@ from pathlib import Path
 import joblib
 import numpy as np
 
+from benchmarks._memory import most_resident, resident
 from benchmarks._results import provenance, write
-from benchmarks.performance._rounds import in_new_process, most_resident, resident
+from benchmarks.performance._rounds import in_new_process
 from dgex import DGEXRegressor
 from dgex.inference import predict_to_file
 from dgex.io import create_expression, open_expression

@@ -9,7 +9,6 @@ import fcntl
 import json
 import multiprocessing
 import os
-import resource
 import sys
 import time
 import traceback
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from benchmarks._memory import most_resident
 
 CACHE = Path(__file__).parent / ".cache"
 
@@ -162,7 +163,7 @@ def measured(cell: Cell, cache: Path) -> dict[str, Any]:
     fitted = METHODS[cell.method](split, cell.seed)
     seconds = time.perf_counter() - start
     targets = np.arange(split.test.y.shape[1]) if fitted.targets is None else fitted.targets
-    peak = peak_megabytes()
+    peak = round(most_resident())
     predicted = fitted.predict(split.test.X)
     errors = genewise_mae(split.test.y[:, targets], predicted)
     cache.mkdir(parents=True, exist_ok=True)
@@ -192,16 +193,6 @@ def correlations(y_true: np.ndarray, y_pred: np.ndarray, whole: bool) -> dict[st
         "Pearson": float(np.nanmean(genewise_correlation(y_true, y_pred))),
         "well inferred": None if ranks is None else float(np.mean(ranks >= WELL_INFERRED)),
     }
-
-
-def peak_megabytes() -> float:
-    """The most memory that this process has had, its own program only."""
-    status = Path("/proc/self/status")
-    if status.exists():  # `ru_maxrss` begins with that of the process that started this one
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        return round(int(fields["VmHWM"].split()[0]) / 1024)
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
 def compared(cell: Cell, rows: dict[Cell, dict[str, Any]], cache: Path) -> dict[str, Any]:

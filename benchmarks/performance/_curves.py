@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from benchmarks.performance._rounds import Case, in_new_process, most_resident, noise, resident, verdict
+from benchmarks._memory import most_resident, resident
+from benchmarks.performance._rounds import Case, in_new_process, noise, verdict
 from benchmarks.performance._tables import short
 from dgex import DGEXRegressor
 

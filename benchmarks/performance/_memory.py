@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.performance._rounds import Case, in_new_process, most_resident, noise, resident, verdict
+from benchmarks._memory import most_resident, resident
+from benchmarks.performance._rounds import Case, in_new_process, noise, verdict
 from dgex import DGEXRegressor
 
 N_PROFILES, N_LANDMARKS, N_TARGETS, N_UNITS = 20_000, 943, 9520, 1000
@@ -15,13 +16,13 @@ PARAMETERS = 4 * ((N_LANDMARKS + 1) * N_UNITS + (N_UNITS + 1) * N_TARGETS) / 1e6
 
 
 def cases() -> Iterator[Case]:
-    """Beyond what a process has that has fitted a few profiles before."""
+    """Beyond what a process has that has imported all modules, and computed nothing."""
     with tempfile.TemporaryDirectory() as name:
         for kind in ("arrays in memory", "memory maps"):
-            peak = in_new_process(fit, kind, Path(name))
-            ratio = peak / (1.25 * DATA + 6 * PARAMETERS)
+            peak, imported = in_new_process(fit, kind, Path(name))
+            ratio = (peak - imported) / (1.25 * DATA + 6 * PARAMETERS)
             what = "of 1.25 x the data and 6 x the parameters"
-            yield verdict(f"memory of fit, {kind}", what, ratio, 1.0, MB=peak)
+            yield verdict(f"memory of fit, {kind}", what, ratio, 1.0, MB=peak, imported=imported)
     beyond = in_new_process(predict)
     yield verdict("memory of predict", "beyond the output", beyond, 300, unit="MB")
 
@@ -31,18 +32,17 @@ def model() -> DGEXRegressor:
     return DGEXRegressor(hidden_layer_sizes=(N_UNITS,), max_iter=1, random_state=0)
 
 
-def fit(kind: str, folder: Path) -> float:
-    """Megabytes at most, of data and all else, beyond those before there were data."""
+def fit(kind: str, folder: Path) -> tuple[float, float]:
+    """Megabytes at most, of data and all else, and those before there was anything but modules."""
     if kind == "memory maps" and not (folder / "X.npy").exists():
         in_new_process(write, folder)
-    model().fit(noise(400, N_LANDMARKS), noise(400, N_TARGETS, seed=1))
-    before = resident()
+    imported = resident()
     if kind == "memory maps":
         X, y = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in "Xy")
     else:
         X, y = noise(N_PROFILES, N_LANDMARKS), noise(N_PROFILES, N_TARGETS, seed=1)
     model().fit(X, y)
-    return most_resident() - before
+    return most_resident(), imported
 
 
 def write(folder: Path) -> None:
@@ -52,7 +52,7 @@ def write(folder: Path) -> None:
 
 
 def predict() -> float:
-    """Megabytes at most beyond the output."""
+    """Megabytes at most beyond the output, by a model that was fitted on a few profiles."""
     fitted = model().fit(noise(400, N_LANDMARKS), noise(400, N_TARGETS, seed=1))
     X = noise(N_PROFILES, N_LANDMARKS)
     before = resident()

@@ -1,13 +1,10 @@
 """Times of several things, one after the other in every round, so that what else the machine does meets all of them."""
 
-import os
-import resource
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,17 +38,6 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function in a process whose memory and compiled programs are its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def resident() -> float:
-    """Megabytes that this process has in memory now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def most_resident() -> float:
-    """The most megabytes that this process has had in memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def noise(*shape: int, seed: int = 0, dtype: type = np.float32) -> np.ndarray:

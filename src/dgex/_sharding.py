@@ -9,6 +9,7 @@ are on every device.
 from __future__ import annotations
 
 import math
+import mmap
 import multiprocessing
 import threading
 from collections import Counter
@@ -33,6 +34,9 @@ UNITS = "units"
 
 # XLA reads host memory in place, without a copy, when it is aligned to this many bytes (CPU backend).
 ALIGNMENT = 64
+
+# Pages that a forked process does not share; on Windows none does.
+PAGES = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 # How many calls with devices="one" are on each device.
 _users: Counter[jax.Device] = Counter()
@@ -218,11 +222,13 @@ def resized(tree: Any, like: Any) -> Any:
 
 
 def aligned_zeros(shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 array of zeros that XLA can use in place."""
-    n_bytes = 4 * int(np.prod(shape))
-    buffer = np.zeros(n_bytes + ALIGNMENT, dtype=np.uint8)
-    start = -buffer.ctypes.data % ALIGNMENT
-    return buffer[start : start + n_bytes].view(np.float32).reshape(shape)
+    """A float32 array of zeros that XLA can use in place, in pages of its own.
+
+    They go back to the system with the array; what `malloc` gets back from threads it mostly keeps.
+    """
+    n_values = int(np.prod(shape))
+    pages = mmap.mmap(-1, max(1, 4 * n_values), **PAGES)
+    return np.frombuffer(pages, dtype=np.float32, count=n_values).reshape(shape)
 
 
 @contextmanager

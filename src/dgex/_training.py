@@ -298,7 +298,9 @@ def summed_errors(
     total = layout.put(np.zeros(shape, dtype=np.float32), layout.divided(2))
     for X, y, rows, offset, start, stop in pieces(profiles, profiles.rows, BLOCK_ROWS, layout, blocks, len(blocks)):
         total = program(total, parameters, X, y, scaling, rows, offset, n_profiles, start, stop)
-    return total if profiles.on_devices else total.block_until_ready()
+        if not profiles.on_devices:
+            total.block_until_ready()  # pieces that wait take memory
+    return total
 
 
 def mean_errors(sums: jax.Array, profiles: ProfileSet) -> np.ndarray:
