@@ -42,7 +42,7 @@ def folder(values, tmp_path, monkeypatch):
     write_expression("compendium.gctx", values[:90][:, order], profile_ids=ids[:90], gene_ids=genes)
     write_expression("tested.tsv", values[90:], profile_ids=ids[90:], gene_ids=LANDMARKS + TARGETS)
     write_expression("landmarks.gctx", values[90:, :8], profile_ids=ids[90:], gene_ids=LANDMARKS)
-    (tmp_path / "landmarks.txt").write_text("# measured by the assay\n" + "\n".join(LANDMARKS) + "\n\n")
+    (tmp_path / "landmarks.txt").write_text("# measured, by the assay\n" + "\n".join(LANDMARKS) + "\n\n")
     return tmp_path
 
 
@@ -309,7 +309,15 @@ def test_info_reads_the_beginning_of_large_files_only(run):
         (["info", "nothing.gctx"], r"No such file or directory: 'nothing\.gctx'"),
         (["info", "empty"], r"empty is empty"),
         (["predict", "landmarks.txt", "tested.tsv", "y.gctx"], r"landmarks\.txt"),
-        (["predict", "compendium.gctx", "tested.tsv", "y.gctx"], r"got 0 inputs called like an intercept"),
+        (
+            ["predict", "compendium.gctx", "tested.tsv", "y.gctx"],
+            r"is no model .* got 0 inputs called like",
+        ),
+        (["predict", "tested.tsv", "compendium.gctx", "y.gctx"], r"tested\.tsv is no model that dgex has saved"),
+        (
+            ["train", "compendium.gctx", "m.dgex", "--landmarks", "two.txt"],
+            r"list of genes has one name in each line",
+        ),
         (["train", "compendium.gctx", "no/model.dgex", "--landmarks", "landmarks.txt"], r"There is no folder .*no to"),
         (["train", "compendium.gctx", "m.dgex", "--landmarks", "empty"], r"empty names no genes\. Write one in each"),
         (["train", "compendium.gctx", "m.dgex", "--landmarks", "twice.txt"], r"names 1 genes more than once"),
@@ -329,7 +337,7 @@ def test_info_reads_the_beginning_of_large_files_only(run):
         ),
         (
             ["train", "compendium.gctx", "m.dgex", "--landmarks", "landmarks.txt", "--recipe", "best"],
-            r"Got name='best'",
+            r"Got --recipe best, but expected 'modern' or a configuration of the paper",
         ),
         (["compare", "tested.tsv", "tested.tsv", "./tested.tsv"], r"two candidates called 'tested\.tsv'.*NAME=FILE"),
         (["compare", "tested.tsv", "landmarks.gctx", "--baseline", "x"], r"Got baseline='x'"),
@@ -339,6 +347,7 @@ def test_info_reads_the_beginning_of_large_files_only(run):
 def test_errors_are_one_line_and_status_1(run, folder, arguments, message):
     (folder / "empty").write_text("")
     (folder / "twice.txt").write_text("a\na\nb\n")
+    (folder / "two.txt").write_text("a\tx\nb\ty\n")
     (folder / "other.txt").write_text("TP53\nMYC\n")
     before = set(folder.iterdir())
     status, _, said = run(*arguments)

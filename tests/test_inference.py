@@ -127,7 +127,10 @@ def test_missing_landmarks_are_an_error_or_the_means_of_training(models, frames,
     model = models["network"]
     filled = X.to_numpy()[:4].copy()
     filled[:, :3], filled[2, 4] = model.landmark_mean_[:3], model.landmark_mean_[4]
-    with pytest.warns(UserWarning, match=r"3 of 12 landmarks are not in .* marked as 'imputed': ENSG00000000000, ENSG"):
+    with (
+        pytest.warns(UserWarning, match=r"3 of 12 landmarks are not in .* marked as 'imputed': ENSG00000000000, ENSG"),
+        pytest.warns(UserWarning, match=r"missing in some profiles of .*some.tsv: the means of training are written"),
+    ):
         predict_to_file(model, path, tmp_path / "y.gctx", missing="mean", verbose=False)
     with open_expression(tmp_path / "y.gctx") as file:
         assert file.gene_metadata["role"].tolist() == ["imputed"] * 3 + ["landmark"] * 9 + ["target"] * 30
@@ -136,6 +139,7 @@ def test_missing_landmarks_are_an_error_or_the_means_of_training(models, frames,
         np.testing.assert_allclose(file.read(genes=TARGETS), expected, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Values of landmarks are missing in some profiles")
 def test_pipelines_that_standardize_know_the_means_and_those_that_impute_get_nan(frames, tmp_path):
     X, y = frames
     values = X.to_numpy()[:4].copy()
@@ -227,6 +231,11 @@ def test_what_is_finished_is_not_inferred_again(frames, source, tmp_path, monkey
     path.write_text("something else")
     predict_to_file(ridge, source, path, **given)
     assert open_expression(path).shape == (300, 42)
+
+
+def test_names_of_training_in_another_order_are_refused(models, source, tmp_path):
+    with pytest.raises(ValueError, match="Got landmark_names in another order than that of training"):
+        predict_to_file(models["network"], source, tmp_path / "y.gctx", landmark_names=LANDMARKS[::-1])
 
 
 def test_a_missing_value_is_named(models, frames, tmp_path):

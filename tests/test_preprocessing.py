@@ -192,3 +192,17 @@ def test_text_for_a_list_and_a_column_for_two_genes_are_refused():
         preprocessing.strip_version("ENSG00000000001.3")
     with pytest.raises(ValueError, match=r"1 columns are wanted for several genes \(ENSG1.3\)"):
         preprocessing.align_genes([[1.0, 2.0]], ["ENSG1.1", "ENSG1.2"], genes=["ENSG1.3", "ENSG2"])
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_profiles_without_a_platform_are_counted(missing):
+    with pytest.raises(ValueError, match=r"2 of 5 profiles have no platform \(rows 3, 4\)"):
+        preprocessing.standardize_platforms(np.ones((5, 2)), np.array(["a", "a", "b", missing, missing], dtype=object))
+
+
+def test_repeated_names_that_are_not_needed_are_no_error():
+    frame = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["a", "a", "b"])
+    assert preprocessing.align_genes(frame, ["b"]).to_numpy().tolist() == [[3.0]]
+    assert preprocessing.gene_scaling(frame)[0].tolist() == [1, 2, 3]
+    with pytest.raises(ValueError, match="more than once"):
+        preprocessing.align_genes(frame, ["a"])

@@ -80,3 +80,15 @@ def test_candidates_are_all_shares_of_the_best_of_each(genes):
     prior = tried[-1][0]
     assert all(error(lasso, prior.penalty) <= error(lasso, penalty) for penalty in 0.2 * 0.5 ** np.arange(5))
     assert all(error(nearest, prior.n_neighbors) <= error(nearest, number) for number in (3, 6, 12, 25, 50))
+
+
+def test_weights_of_constant_genes_are_zero():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 6)).astype(np.float32), rng.standard_normal((40, 4)).astype(np.float32)
+    X[:, 2] = y[:, 1] = 0.0  # as standardized
+    correlations = correlations_of(X, y, np.ones(40))
+    for weights in (lasso(correlations, 0.1), nearest(correlations, 5)):
+        assert np.isfinite(weights).all()
+        assert not weights[2].any()
+        assert not weights[:, 1].any()
+        assert weights.any()

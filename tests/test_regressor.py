@@ -1213,3 +1213,31 @@ def test_the_learning_rate_falls_along_a_cosine(profiles):
         steps.partial_fit(*profiles)
     rates = [record["learning_rate"] for record in steps.history_]
     np.testing.assert_allclose(rates[:4], expected)
+
+
+def test_names_that_are_whole_numbers_are_checked(profiles):
+    X, y = (pd.DataFrame(genes, columns=np.arange(genes.shape[1]) * 7 + 1000 * genes.shape[1]) for genes in profiles)
+    model = DGEXRegressor(hidden_layer_sizes=(4,), max_iter=1, random_state=0).fit(X, y)
+    assert model.feature_names_in_[:2].tolist() == ["12000", "12007"]
+    assert model.target_names_[0] == "9000"
+    model.predict(X)
+    with pytest.raises(ValueError, match="in another order"):
+        model.predict(X[X.columns[::-1]])
+    assert X.columns[0] == 12000
+
+
+def test_rows_of_the_same_names_have_to_be_in_the_same_order(profiles):
+    X, y = (pd.DataFrame(genes, index=[f"p{row}" for row in range(len(genes))]) for genes in profiles)
+    model = DGEXRegressor(hidden_layer_sizes=(4,), max_iter=1, random_state=0)
+    with pytest.raises(ValueError, match=r"of X and y are not the same \(p0 and p119.* Bring .*: y.loc\[X.index\]"):
+        model.fit(X, y[::-1])
+    model.fit(X, y.rename(index=lambda name: f"{name} of the other platform"))
+    model.fit(X.reset_index(drop=True), y.set_index(np.arange(len(y))[::-1]))
+
+
+def test_a_constant_target_is_inferred_to_be_constant(profiles):
+    X, y = profiles[0], profiles[1].copy()
+    y[:, 1] = 5.0
+    for max_iter in (0, 2):
+        model = DGEXRegressor(**CLOSED | {"max_iter": max_iter}).fit(X, y)
+        np.testing.assert_allclose(model.predict(3 * X)[:, 1], 5.0, atol=1e-4 if max_iter == 0 else 0.01)

@@ -8,12 +8,17 @@ import numpy as np
 
 
 def column_names(data: Any) -> np.ndarray | None:
-    """The names of a DataFrame's columns or an AnnData's variables.
+    """The names of a DataFrame's columns or an AnnData's variables, whole numbers such as Entrez ids as text.
 
     None for anything else, and for columns that are only numbered.
     """
     names = data.var_names if is_anndata(data) else getattr(data, "columns", None)
-    if names is None or not any(isinstance(name, str) for name in names):
+    if names is None:
+        return None
+    if all(isinstance(name, int | np.integer) for name in names):
+        is_numbering = all(name == number for number, name in enumerate(names))
+        return None if is_numbering else np.array([str(name) for name in names], dtype=object)
+    if not any(isinstance(name, str) for name in names):
         return None
     other = [name for name in names if not isinstance(name, str)]
     if other:
@@ -21,6 +26,14 @@ def column_names(data: Any) -> np.ndarray | None:
             f"Got {len(other)} column names that are not text, such as {other[0]!r}, among others that are. Make all "
             "names text: data.columns = data.columns.astype(str)."
         )
+    return np.asarray(names, dtype=object)
+
+
+def row_names(data: Any) -> np.ndarray | None:
+    """The names of an AnnData's observations, or of a DataFrame's rows, if they are text; None for anything else."""
+    names = data.obs_names if is_anndata(data) else getattr(data, "index", None)
+    if names is None or not hasattr(names, "dtype") or not all(isinstance(name, str) for name in names):
+        return None
     return np.asarray(names, dtype=object)
 
 
@@ -36,6 +49,8 @@ def frame_values(data: Any) -> Any:
     types = getattr(data, "dtypes", None)
     if types is None:
         return data
+    if not getattr(getattr(data, "columns", None), "is_unique", True):
+        return data.to_numpy()  # scikit-learn does not take repeated names
     types = list(types) if hasattr(types, "__iter__") else [types]
     plain = [getattr(dtype, "numpy_dtype", dtype) for dtype in types]
     nullable = any(dtype is not of_numpy for dtype, of_numpy in zip(types, plain, strict=True))
@@ -51,8 +66,15 @@ def is_anndata(data: Any) -> bool:
 
 
 def as_frame(data: Any) -> Any:
-    """The expression (X) of an AnnData as a DataFrame that shares its memory if it can; anything else as it is."""
+    """The expression (X) of an AnnData as a DataFrame that shares its memory if it can; anything else as it is.
+
+    But for columns whose names are whole numbers, which get text.
+    """
     if not is_anndata(data):
+        names = column_names(data)
+        if names is not None and not isinstance(data.columns[0], str):
+            data = data.copy(deep=False)
+            data.columns = names
         return data
     import pandas as pd  # comes with AnnData
 
@@ -71,7 +93,10 @@ def dense(matrix: Any) -> np.ndarray:
 def text_columns(data: Any) -> list[str]:
     """The columns of a DataFrame that do not hold numbers."""
     names = column_names(data)
-    return [] if names is None else [name for name in names if not _is_numeric(np.asarray(data[name]))]
+    if names is None:
+        return []
+    pairs = zip(names, data.columns, strict=True)
+    return [name for name, column in pairs if not _is_numeric(np.asarray(data[column]))]
 
 
 def holds_dates(data: Any) -> bool:

@@ -117,6 +117,11 @@ class InferencePlan:
                 f"{self.source.path}, the first in profile {self.source.profile_ids[rows.start + profile]!r}, gene "
                 f"{self.landmarks[landmark]!r}. Impute them, or pass missing='mean' for the means of training."
             )
+        if absent[:, there].any() and not np.isnan(self.fill).all():
+            warn_user(
+                f"Values of landmarks are missing in some profiles of {self.source.path}: the means of training are "
+                "written in their place, not marked."
+            )
         return np.where(absent, self.fill.astype(X.dtype), X)
 
     def room(self, n_profiles: int) -> np.ndarray:
@@ -208,6 +213,11 @@ def names_of(given: Any, known: np.ndarray | None, what: str, size: int | None) 
     array = np.asarray(names, dtype=object)
     if size is not None and len(array) != size:
         raise ValueError(f"Got {len(array)} {what}, but expected {size}, as the model has.")
+    if known is not None and not np.array_equal(array, known) and set(array) == set(known):
+        raise ValueError(
+            f"Got {what} in another order than that of training, which the model knows. Leave them out: genes are "
+            "found by name."
+        )
     return array
 
 

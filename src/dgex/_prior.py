@@ -69,14 +69,14 @@ def correlations_of(X: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Correl
 
 
 def correlations_from(among: np.ndarray, with_targets: np.ndarray, target_squares: np.ndarray) -> Correlations:
-    """Correlations from sums of products of centred genes; those of a constant gene are zero."""
+    """Correlations from sums of products of centred genes; those of a constant gene are zero, and all its weights."""
     scales = [np.sqrt(np.maximum(squares, 0)).astype(np.float32) for squares in (np.diag(among), target_squares)]
-    landmarks, targets = (np.where(scale > 0, scale, np.float32(1)) for scale in scales)
+    landmarks, targets = (np.where(scale > 0, scale, np.float32(np.inf)) for scale in scales)
     return Correlations(
         (among / landmarks / landmarks[:, None]).astype(np.float32),
         (with_targets / targets / landmarks[:, None]).astype(np.float32),
         landmarks,
-        targets,
+        scales[1],
     )
 
 

@@ -100,7 +100,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         Smallest fall of the validation error that early stopping counts as progress.
     warm_start : bool, default=False
         Whether `fit` goes on where the last one stopped, with its weights, momentum, learning rate (unless
-        `learning_rate_init` has changed), standardization and best epochs, for `max_iter` more epochs.
+        `learning_rate_init` has changed; a cosine starts anew), standardization and best epochs, for `max_iter` more.
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the profiles held out, their order in every epoch, and dropout.
     verbose : bool or int, default=False

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import _num_samples, check_array, check_consistent_length, validate_data
 
-from dgex._frames import as_frame, column_names, frame_values, holds_dates, is_anndata, text_columns
+from dgex._frames import as_frame, column_names, frame_values, holds_dates, is_anndata, row_names, text_columns
 
 # Names or genes that a message lists before it goes on to count.
 N_LISTED = 5
@@ -119,14 +119,20 @@ def require_as_many_profiles(X: np.ndarray, y: np.ndarray) -> None:
 
 
 def require_same_profiles(X: Any, y: Any) -> None:
-    """Raise unless two AnnData have the same observations in the same order."""
-    if not (is_anndata(X) and is_anndata(y)) or len(X) != len(y):
+    """Raise if the rows of X and y have names that say that they are not the same profiles, or in another order.
+
+    Rows of data frames may have other names in each, for example of libraries; those of AnnData may not.
+    """
+    first, second = row_names(X), row_names(y)
+    if first is None or second is None or len(first) != len(second):
         return
-    apart = [f"{first} and {second}" for first, second in zip(X.obs_names, y.obs_names, strict=True) if first != second]
-    if apart:
+    apart = [f"{name} and {other}" for name, other in zip(first, second, strict=True) if name != other]
+    are_anndata = is_anndata(X) and is_anndata(y)
+    if apart and (are_anndata or set(first) == set(second)):
+        what, order = ("observations", "y[X.obs_names]") if are_anndata else ("rows", "y.loc[X.index]")
         raise ValueError(
-            f"{len(apart)} of {len(X)} observations of X and y are not the same ({listed(apart)}). Bring y into the "
-            "order of X: y[X.obs_names]."
+            f"{len(apart)} of {len(first)} {what} of X and y are not the same ({listed(apart)}). Bring y into the "
+            f"order of X: {order}."
         )
 
 

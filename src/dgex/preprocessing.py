@@ -374,6 +374,11 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
         (x - mean) / (standard deviation + 1e-3) with the statistics of the profile's platform, in the type of `X`. A
         gene that is constant on a platform becomes zero there.
 
+    Raises
+    ------
+    ValueError
+        If there is not one label for each profile, or a label is missing (None or NaN).
+
     Examples
     --------
     >>> from dgex.preprocessing import standardize_platforms
@@ -389,9 +394,15 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
         raise ValueError(
             f"Got {len(X)} profiles and platforms of shape {platforms.shape}, but expected one label each."
         )
+    labels = platforms.tolist()
+    unknown = [row for row, label in enumerate(labels) if label is None or label != label]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of {len(X)} profiles have no platform (rows {listed(unknown)}). Name it, or drop them."
+        )
     Z = np.empty_like(X)
-    for platform in np.unique(platforms):
-        rows = np.flatnonzero(platforms == platform)
+    for platform in dict.fromkeys(labels):
+        rows = np.flatnonzero([label == platform for label in labels])
         Z[rows] = _statistics.standardized(X[rows], *_statistics.gene_scaling(X, rows))
     return Z
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dgex._validation import listed
-from dgex.io import ExpressionFile, open_expression
+from dgex.io import ExpressionFile, ExpressionFileError, open_expression
 from dgex.preprocessing import find_genes
 
 # Larger files are not lists of genes.
@@ -18,14 +18,24 @@ LARGEST_LIST = 2**24
 def gene_list(path: str, **reading: Any) -> np.ndarray:
     """Names of genes: one in each line of a file, or all those of a file of expression, which is read as told."""
     content = Path(path).read_bytes() if Path(path).stat().st_size < LARGEST_LIST else b"\0"
-    if any(mark in content for mark in (b"\0", b"#1.", b"\x1f\x8b", b"\t", b",", b";")):
+    if not any(mark in content for mark in (b"\0", b"#1.", b"\x1f\x8b")):
+        try:
+            lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not text in UTF-8: {error}. Save it as UTF-8.") from error
+        lines = [line for line in lines if line and not line.startswith("#")]
+        if not any(separator in line for line in lines for separator in "\t,;"):
+            return named_genes(path, lines)
+    try:
         with open_expression(path, **reading) as expression:
             return expression.gene_ids
-    try:
-        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8: {error}. Save it as UTF-8.") from error
-    genes = np.array([line for line in lines if line and not line.startswith("#")], dtype=object)
+    except ExpressionFileError as error:
+        raise ExpressionFileError(f"{error} (A list of genes has one name in each line, and nothing else.)") from error
+
+
+def named_genes(path: str, lines: list[str]) -> np.ndarray:
+    """The genes of a list, one in each line."""
+    genes = np.array(lines, dtype=object)
     if not len(genes):
         raise ValueError(f"{path} names no genes. Write one in each line.")
     n_repeated = len(genes) - len(set(genes))

@@ -53,7 +53,10 @@ def fitted_model(path: str) -> Any:
         return load_model(path)
     from dgex.recipes import cmap_linear
 
-    return cmap_linear(path)
+    try:
+        return cmap_linear(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is no model that dgex has saved, and no matrix of weights: {error}") from error
 
 
 def is_weights(path: str) -> bool:

@@ -105,6 +105,10 @@ def chosen_parameters(
 
     if recipe == "modern":
         return recipes.MODERN | of_network | settings
+    if recipe not in recipes.PAPER_CONFIGURATIONS:
+        raise ValueError(
+            f"Got --recipe {recipe}, but expected 'modern' or a configuration of the paper, such as 'D-GEX-10%-3000x1'."
+        )
     network = recipes.paper(recipe)
     return {"hidden_layer_sizes": network.hidden_layer_sizes, "dropout": network.dropout} | of_network | settings
 

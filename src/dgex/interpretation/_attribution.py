@@ -238,7 +238,8 @@ def linear_attribution(model: Any, X: Any, y: Any) -> LandmarkAttribution:
     X : array-like of shape (n_profiles, n_landmarks)
         Profiles whose standard deviations the coefficients are put in units of: those of training.
     y : array-like of shape (n_profiles, n_targets)
-        Their targets, in the order of the model.
+        Their targets, in the order of the model, whose names are taken from here if the model does not know any: a
+        model of scikit-learn does not, and cannot tell another order.
 
     Returns
     -------
