@@ -117,8 +117,9 @@ def modern(**parameters: Any) -> DGEXRegressor:
 
     Notes
     -----
-    Chosen on the validation profiles of human arrays, human and *E. coli* RNA-seq and generated profiles; the page
-    "Accuracy" has the comparison and what each ingredient adds.
+    Designed on splits of human arrays, human and *E. coli* RNA-seq and generated profiles; the page "Accuracy" has the
+    comparison and what each ingredient adds. Where validation profiles are unlike training profiles, the closed form is
+    often not improved by training, and is the model.
 
     Up to 6,000 training profiles the closed form is solved between profiles, which takes memory for a few matrices of
     n_profiles x n_profiles and n_profiles x n_targets; beyond, between units.
