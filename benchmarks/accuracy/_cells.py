@@ -239,11 +239,11 @@ def averaged(cells: Sequence[Cell], rows: dict[Cell, dict[str, Any]], cache: Pat
 
     splits = {}
     for cell in cells:
-        file, best = cache / cell.file, rows[cell]["best linear"]
-        baseline_file = cache / cell._replace(method=best).file
-        genes = np.load(file).get("genes")
-        if best is not None and genes is not None and baseline_file.exists():
-            splits[cell.seed] = genes, *paired_errors(file, baseline_file)
+        best = cell._replace(method=rows[cell]["best linear"])
+        with np.load(cache / cell.file) as stored:
+            genes = stored.get("genes")
+        if best.method is not None and genes is not None and (cache / best.file).exists():
+            splits[cell.seed] = genes, *paired_errors(cache / cell.file, cache / best.file)
     if len(splits) < 2:
         return None
     genes, errors, baseline_errors = map(np.concatenate, zip(*splits.values(), strict=True))

@@ -49,15 +49,14 @@ def frame_values(data: Any) -> Any:
     types = getattr(data, "dtypes", None)
     if types is None:
         return data
-    if not getattr(getattr(data, "columns", None), "is_unique", True):
-        return data.to_numpy()  # scikit-learn does not take repeated names
     types = list(types) if hasattr(types, "__iter__") else [types]
     plain = [getattr(dtype, "numpy_dtype", dtype) for dtype in types]
     nullable = any(dtype is not of_numpy for dtype, of_numpy in zip(types, plain, strict=True))
     if nullable and all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in plain):
         dtype = np.float32 if all(dtype == np.float32 for dtype in plain) else np.float64
         return data.to_numpy(dtype=dtype, na_value=np.nan)
-    return data
+    has_unique_names = getattr(getattr(data, "columns", None), "is_unique", True)
+    return data if has_unique_names else data.to_numpy()  # scikit-learn does not take repeated names
 
 
 def is_anndata(data: Any) -> bool:

@@ -402,7 +402,7 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
         )
     Z = np.empty_like(X)
     for platform in dict.fromkeys(labels):
-        rows = np.flatnonzero([label == platform for label in labels])
+        rows = np.flatnonzero(platforms == platform)
         Z[rows] = _statistics.standardized(X[rows], *_statistics.gene_scaling(X, rows))
     return Z
 
