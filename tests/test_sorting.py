@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dgex import _sorting
-from dgex._sorting import ascending_order
+from dgex._sorting import ascending_order, by_digits, by_whole_numbers, fastest_way
 
 RNG = np.random.default_rng(0)
 EDGES = [0.0, -0.0, 3e38, -3e38, 5e-324, -5e-324, 1e-45, -1e-45, 1.0, -1.0]
@@ -20,63 +20,73 @@ PROFILES = {
 }
 
 
+both_ways = pytest.mark.parametrize("way", [by_digits, by_whole_numbers])
+
+
+@both_ways
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", PROFILES)
-def test_values_ascend_and_every_position_is_there(name, dtype):
+def test_values_ascend_and_every_position_is_there(name, dtype, way):
     with np.errstate(over="ignore"):
         values = np.array(PROFILES[name]).astype(dtype)
     values = np.stack([values, values[::-1], RNG.permutation(values)])
-    order, ascending = ascending_order(values)
+    order, ascending = ascending_order(values, way)
     np.testing.assert_array_equal(values.ravel()[order], np.sort(values))
     np.testing.assert_array_equal(ascending, np.sort(values))
     np.testing.assert_array_equal(np.sort(order), np.arange(values.size).reshape(values.shape))
 
 
+@both_ways
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_missing_values_come_last_whatever_their_sign(dtype):
+def test_missing_values_come_last_whatever_their_sign(dtype, way):
     values = RNG.standard_normal((3, 300)).astype(dtype)
     values[0, ::7], values[1:, 3::11] = np.nan, -np.nan
-    order, ascending = ascending_order(values)
+    order, ascending = ascending_order(values, way)
     np.testing.assert_array_equal(values.ravel()[order], np.sort(values))
     np.testing.assert_array_equal(ascending, np.sort(values))
-    assert np.sort(ascending_order(np.full((2, 2), -np.nan, dtype))[0]).tolist() == [[0, 1], [2, 3]]
-    largest = np.array([[np.nan, np.finfo(dtype).max, 1.0]], dtype=dtype)
-    assert ascending_order(largest)[0].tolist() == [[2, 1, 0]]
+    assert np.sort(ascending_order(np.full((2, 2), -np.nan, dtype), way)[0]).tolist() == [[0, 1], [2, 3]]
+    largest = np.finfo(dtype).max
+    values = np.array([[np.nan, largest, np.nextafter(largest, dtype(0)), 1.0, -largest]], dtype=dtype)
+    assert ascending_order(values, way)[0].tolist() == [[4, 3, 2, 1, 0]]
 
 
 @pytest.fixture
-def sorted_by(monkeypatch):
-    """Types of the numbers that NumPy has been asked to sort."""
+def sorted_again(monkeypatch):
+    """Types of the values that NumPy has been asked to sort by themselves, other than integers."""
     asked = []
 
-    def by_values(values, order=None, original=_sorting.by_values):
-        asked.append(values.dtype)
-        return original(values, order)
+    def order_by_numpy(values, original=_sorting.order_by_numpy):
+        if values.dtype.kind == "f":
+            asked.append(values.dtype)
+        return original(values)
 
-    monkeypatch.setattr(_sorting, "by_values", by_values)
+    monkeypatch.setattr(_sorting, "order_by_numpy", order_by_numpy)
     return asked
 
 
-def test_few_values_with_the_same_leading_bits_are_swapped(sorted_by):
+@both_ways
+def test_few_values_with_the_same_leading_bits_are_swapped(way, sorted_again):
     values = np.array([[1.0 + 4e-16, 1.0, 0.5], [3.0, 4.0, 5.0]])
-    assert ascending_order(values)[0].tolist() == [[2, 1, 0], [3, 4, 5]]
-    assert sorted_by == [np.uint16]  # the lower half of the leading bits is the same in all
-    assert ascending_order(values + 0.1)[0].tolist() == [[2, 1, 0], [3, 4, 5]]
-    assert sorted_by[1:] == [np.uint16, np.uint16]
-    del sorted_by[:]
+    assert ascending_order(values, way)[0].tolist() == [[2, 1, 0], [3, 4, 5]]
+    assert ascending_order(values + 0.1, way)[0].tolist() == [[2, 1, 0], [3, 4, 5]]
     three = np.array([[3e-16, 2e-16, 1e-16]]) + 1.0 + np.array([[4e-16, 2e-16, 0.0]])
-    order, ascending = ascending_order(three)
+    order, ascending = ascending_order(three, way)
     assert order.tolist() == [[2, 1, 0]]
     assert ascending.tolist() == [sorted(three[0])]
-    assert sorted_by == [np.uint16]
+    assert sorted_again == []
 
 
-def test_many_values_with_the_same_leading_bits_are_sorted_again(sorted_by):
+@both_ways
+def test_many_values_with_the_same_leading_bits_are_sorted_again(way, sorted_again):
     values = 1.0 - np.arange(100)[None] * np.finfo(float).eps
-    order, ascending = ascending_order(values)
+    order, ascending = ascending_order(values, way)
     assert order.tolist() == [list(range(99, -1, -1))]
     np.testing.assert_array_equal(ascending, np.sort(values))
-    assert sorted_by[-1] == np.float64
-    del sorted_by[:]
-    assert ascending_order(values.astype(np.float32))[0].tolist() == [list(range(100))]
-    assert np.float64 not in sorted_by
+    assert sorted_again == [np.float64]
+    assert ascending_order(values.astype(np.float32), way)[0].tolist() == [list(range(100))]
+    assert sorted_again == [np.float64]
+
+
+def test_a_machine_has_one_fastest_way():
+    assert fastest_way() in (by_digits, by_whole_numbers)
+    assert fastest_way() is fastest_way()

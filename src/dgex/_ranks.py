@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from dgex._sorting import ascending_order
+from dgex._sorting import ascending_order, fastest_way
 
 # Values that a thread sorts or maps at a time. It takes several arrays of as many, of eight bytes each.
 BLOCK_VALUES = 2**17
@@ -30,11 +30,12 @@ class Ranks:
         self._places = self.normalized.view(f"i{self.normalized.itemsize}")
         self._tied = np.empty((n_profiles, -(-n_genes // 8)), dtype=np.uint8)  # with the next gene, a bit for each
         self._n_values = np.full(n_profiles, n_genes)
+        self._way = fastest_way()
 
     def find(self, rows: slice) -> np.ndarray:
         """Rank a block of profiles; their values, ascending, missing ones last."""
         values = np.ascontiguousarray(self._profiles[rows], self.normalized.dtype)
-        self._places[rows], ascending = ascending_order(values)
+        self._places[rows], ascending = ascending_order(values, self._way)
         tied = np.zeros(values.shape, dtype=bool)
         np.equal(ascending[:, 1:], ascending[:, :-1], out=tied[:, :-1])
         self._tied[rows] = np.packbits(tied, axis=1)
@@ -79,22 +80,21 @@ def quantiles_by_rank(tied: np.ndarray, reference: np.ndarray, ties: str) -> np.
     if ties == "dense":
         return densely_stretched(tied, reference)
     untied = reference if n_values == len(reference) else reference_at(np.arange(n_values), n_values, reference)
-    places = np.flatnonzero(tied)
-    if len(places) == 0:
+    borders = np.flatnonzero(np.diff(tied.ravel(), prepend=False))  # a run's last value is not tied with the next
+    if len(borders) == 0:
         return untied
-    begins = np.concatenate([[True], np.diff(places) != 1])
-    first, last = places[begins], places[np.roll(begins, -1)] + 1
-    n_tied = last - first  # with the next one; there is one more in a run
+    first, last = borders[::2], borders[1::2]
+    run_lengths = last - first + 1
     quantiles = np.tile(untied, n_profiles)
     if ties == "mean":
-        sums = np.add.reduceat(quantiles[places], np.flatnonzero(begins))
-        by_run = (sums + quantiles[last]) / (n_tied + 1)
+        by_run = (np.add.reduceat(quantiles, borders)[::2] + quantiles[last]) / run_lengths
     else:
         twice_the_rank = first % n_values + last % n_values
         rank = twice_the_rank // 2 if ties == "floor" else twice_the_rank / 2
         by_run = reference_at(rank, n_values, reference)
-    quantiles[places] = np.repeat(by_run, n_tied)
-    quantiles[last] = by_run
+    in_a_run = tied.flatten()
+    in_a_run[last] = True
+    quantiles[in_a_run] = np.repeat(by_run, run_lengths)
     return quantiles.reshape(tied.shape)
 
 
