@@ -14,7 +14,7 @@ import multiprocessing
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -222,12 +222,14 @@ def resized(tree: Any, like: Any) -> Any:
 
 
 def aligned_zeros(shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 array of zeros that XLA can use in place, in pages of its own.
+    """A float32 array of zeros that XLA can use in place, in pages of its own, large ones if the system has such.
 
     They go back to the system with the array; what `malloc` gets back from threads it mostly keeps.
     """
     n_values = int(np.prod(shape))
     pages = mmap.mmap(-1, max(1, 4 * n_values), **PAGES)
+    with suppress(AttributeError, OSError):
+        pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype=np.float32, count=n_values).reshape(shape)
 
 
