@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -45,6 +46,16 @@ def test_while_someone_has_them_others_get_one():
             assert threads._max_workers == 1
             assert threads.submit(np.matmul, np.eye(3), np.ones(3)).result().tolist() == [1, 1, 1]
         assert set(n_threads()) == {1}
+    assert set(n_threads()) == {2}
+
+
+def test_they_stay_one_each_until_the_last_user_is_done():
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(threads_of_products())
+    threads = second.enter_context(threads_of_products())
+    first.close()
+    assert set(n_threads()) == set(threads.submit(n_threads).result()) == {1}
+    second.close()
     assert set(n_threads()) == {2}
 
 

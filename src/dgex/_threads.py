@@ -26,8 +26,11 @@ Result = TypeVar("Result")
 # was freed so far, up to 32 MiB: the temporary arrays of threads should stay.
 KEPT_BYTES = 2**24
 
-# The number of BLAS's threads belongs to the process: whoever changes it first gives it back before anyone else does.
-_turn = Lock()
+# The number of BLAS's threads belongs to the process: the first user lowers it, and the last one gives it back, since
+# products of more threads have other bits.
+_lock = Lock()
+_users = 0
+_limit: Any = None
 
 
 @cache
@@ -47,16 +50,21 @@ def threads_of_products() -> Iterator[ThreadPoolExecutor]:
 
     While someone has them, others get one thread, so that they share the processors with no more than that.
     """
-    if not _turn.acquire(blocking=False):
-        with ThreadPoolExecutor(1) as pool:
-            yield pool
-        return
+    global _users, _limit
+    with _lock:
+        n_threads = 1
+        if _users == 0:
+            n_threads = max((library["num_threads"] for library in blas().info()), default=1)
+            _limit = one_thread()
+        _users += 1
     try:
-        n_threads = max((library["num_threads"] for library in blas().info()), default=1)
-        with one_thread(), ThreadPoolExecutor(n_threads, initializer=one_thread) as pool:
+        with ThreadPoolExecutor(n_threads, initializer=one_thread) as pool:
             yield pool
     finally:
-        _turn.release()
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _limit.restore_original_limits()
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
