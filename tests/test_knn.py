@@ -6,7 +6,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from dgex import KNNGeneRegressor
+from dgex import KNNGeneRegressor, _knn
 
 
 def problem(seed=0, n_profiles=60, n_landmarks=15, n_targets=23):
@@ -207,3 +207,36 @@ def test_score_checks_the_target_genes():
     assert model.score(X, targets) == pytest.approx(model.score(X, y))
     with pytest.raises(ValueError, match="in another order"):
         model.score(X, targets[targets.columns[::-1]])
+
+
+def test_an_interrupted_fit_changes_nothing(monkeypatch):
+    X, y, X_new = problem()
+    model = KNNGeneRegressor(standardize=True).fit(X, y)
+    before = model.predict(X_new)
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_knn, "nearest_landmarks", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(10 * X + 50, 10 * y)
+    np.testing.assert_array_equal(model.predict(X_new), before)
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e-18, 1e18, 1e30])
+def test_float32_in_extreme_units(unit):
+    X, y, X_new = problem()
+    expected = KNNGeneRegressor(weights="distance").fit(X, y)
+    predictions = expected.predict(X_new)
+    X, y, X_new = ((array * unit).astype(np.float32) for array in (X, y, X_new))
+    model = KNNGeneRegressor(weights="distance").fit(X, y)
+    np.testing.assert_array_equal(model.neighbors_, expected.neighbors_)
+    np.testing.assert_allclose(model.predict(X_new) / np.float32(unit), predictions, rtol=1e-3)
+
+
+def test_distances_of_float32_are_not_shortened_by_many_profiles():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200_000, 3))
+    y = X[:, :1] + 0.04 * rng.standard_normal((len(X), 1))
+    exact, single = (KNNGeneRegressor(n_neighbors=2).fit(X.astype(t), y.astype(t)) for t in (np.float64, np.float32))
+    np.testing.assert_allclose(single.neighbor_distances_, exact.neighbor_distances_, rtol=2e-3)

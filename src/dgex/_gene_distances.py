@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,12 @@ BLOCK_BYTES = 2**24
 
 # Targets that a thread works on at a time.
 TILE_TARGETS = 512
+
+# Products, and squares, that are summed in the type of the data: sums of many float32 lose digits.
+MULTIPLIED_ROWS, SUMMED_ROWS = 4096, 64
+
+# The largest values whose squares float32 can hold, sum and tell apart.
+SINGLE_RANGE = 1e-12, 1e12
 
 
 class Genes(NamedTuple):
@@ -72,26 +78,30 @@ class Sums:
     """Sums over profiles of target x landmark, landmark^2 and target^2, in float64.
 
     One matrix product, in blocks of profiles: float32 data are multiplied in float32, and the blocks summed in float64.
+    Float32 data in extreme units are multiplied in float64.
     """
 
     def __init__(self, landmarks: Genes, targets: Genes):
         self.landmarks, self.targets = landmarks, targets
         (n_profiles, n_landmarks), n_targets = landmarks.values.shape, targets.values.shape[1]
-        self.dtype = np.result_type(landmarks.values, targets.values)
+        largest = max(largest_size(genes.values) for genes in (landmarks, targets))
+        is_single = np.result_type(landmarks.values, targets.values) == np.float32
+        in_range = largest == 0 or SINGLE_RANGE[0] < largest < SINGLE_RANGE[1]
+        self.dtype: np.dtype[Any] = np.dtype(np.float32 if is_single and in_range else np.float64)
         self.products = np.zeros((n_targets, n_landmarks))
         self.landmark_squares, self.target_squares = np.zeros(n_landmarks), np.zeros(n_targets)
-        block_rows = max(1, BLOCK_BYTES // (self.dtype.itemsize * n_landmarks))
+        block_rows = min(MULTIPLIED_ROWS, max(1, BLOCK_BYTES // (self.dtype.itemsize * n_landmarks)))
         for start in range(0, n_profiles, block_rows):
             self._add(slice(start, start + block_rows))
 
     def _add(self, rows: slice) -> None:
         x = self.landmarks.scaled(rows, slice(None), self.dtype)
-        self.landmark_squares += np.einsum("ij,ij->j", x, x)
+        self.landmark_squares += summed_squares(x)
 
         def add(tile: slice) -> None:
             y = self.targets.scaled(rows, tile, self.dtype)
             self.products[tile] += y.T @ x
-            self.target_squares[tile] += np.einsum("ij,ij->j", y, y)
+            self.target_squares[tile] += summed_squares(y)
 
         in_parallel(add, tiles(len(self.target_squares)))
 
@@ -118,6 +128,20 @@ class Sums:
             difference -= self.targets.columns(target[pairs] + tile.start)
             squares[target[pairs], landmark[pairs]] = np.einsum("ij,ij->j", difference, difference)
         return squares
+
+
+def largest_size(values: np.ndarray) -> float:
+    """The largest absolute value."""
+    return float(max(values.max(), -values.min()))
+
+
+def summed_squares(values: np.ndarray) -> np.ndarray:
+    """Of each column, in float64."""
+    sums = np.zeros(values.shape[1])
+    for start in range(0, len(values), SUMMED_ROWS):
+        part = values[start : start + SUMMED_ROWS]
+        sums += np.einsum("ij,ij->j", part, part)
+    return sums
 
 
 def tiles(n_targets: int) -> Iterator[slice]:

@@ -137,9 +137,10 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
             _validation.warn_user(
                 f"Got n_neighbors={self.n_neighbors} and {X_array.shape[1]} landmarks; all landmarks are neighbours."
             )
-        self.landmark_mean_, self.landmark_scale_ = gene_scaling(X_array, standardize=self.standardize)
-        self.target_mean_, self.target_scale_ = gene_scaling(y_array, standardize=self.standardize)
-        self.neighbors_, self.neighbor_distances_ = self._nearest(X_array, y_array)
+        scalings = [gene_scaling(array, standardize=self.standardize) for array in (X_array, y_array)]
+        nearest = self._nearest(Genes(X_array, *scalings[0]), Genes(y_array, *scalings[1]))
+        (self.landmark_mean_, self.landmark_scale_), (self.target_mean_, self.target_scale_) = scalings
+        self.neighbors_, self.neighbor_distances_ = nearest
         forget_reliability(self)
         return self
 
@@ -202,19 +203,18 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
             result[block] = mean * self.target_scale_ + self.target_mean_
         return result[:, 0] if self._y_is_vector else result
 
-    def _nearest(self, X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _nearest(self, landmarks: Genes, targets: Genes) -> tuple[np.ndarray, np.ndarray]:
         """Indices and distances of the nearest landmarks, each of shape (n_targets, n_neighbors)."""
-        n_neighbors = min(self.n_neighbors, X.shape[1])
+        n_neighbors = min(self.n_neighbors, landmarks.values.shape[1])
         if self.metric == "correlation":
-            return most_correlated(X, y, n_neighbors)
-        if self.standardize:
-            landmarks = Genes(X, self.landmark_mean_, self.landmark_scale_)
-            targets = Genes(y, self.target_mean_, self.target_scale_)
-        else:
+            return most_correlated(landmarks.values, targets.values, n_neighbors)
+        if not self.standardize:
             # Any common shift leaves the differences as they are; this one keeps their squares small, and integers
             # exact.
-            shift = np.rint(np.mean(X[:100]))
-            landmarks, targets = (Genes(Z, np.full(Z.shape[1], shift), np.ones(Z.shape[1])) for Z in (X, y))
+            shift = np.rint(np.mean(landmarks.values[:100]))
+            landmarks, targets = (
+                genes._replace(mean=np.full(genes.mean.shape, shift)) for genes in (landmarks, targets)
+            )
         neighbors, squares = nearest_landmarks(landmarks, targets, n_neighbors)
         return neighbors, np.sqrt(squares)
 
