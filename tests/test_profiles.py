@@ -262,7 +262,14 @@ def test_a_failing_read_ends_training_with_its_error(data, small_pieces):
 def test_rows_are_padded_to_whole_blocks():
     padded = padded_rows(np.array([5, 3, 1]), n_stored=10, block=4)
     assert padded.dtype == np.int32
-    assert padded.tolist() == [5, 3, 1] + [0] * 9
+    assert padded.tolist() == [5, 3, 1] + [0] * 13  # three blocks, and one more
+
+
+@pytest.mark.parametrize("batch_size", [700, 1000])
+def test_an_epoch_of_one_mini_batch_is_the_same_streamed(data, batch_size):
+    parameters = {**PARAMETERS, "batch_size": batch_size, "validation_fraction": 0}
+    streamed, resident = (DGEXRegressor(**parameters, data_location=where).fit(*data) for where in ("host", "device"))
+    assert_same_training(streamed, resident)
 
 
 def test_cpus_read_what_they_can_in_place_and_copy_little(data, monkeypatch):

@@ -83,7 +83,7 @@ def pieces(
     def load(start: int) -> Piece:
         rows = order[start * block_rows : (start + n_blocks) * block_rows]
         n_stored = n_blocks * block_rows
-        here = layout.put(np.arange(n_stored, dtype=np.int32), layout.replicated)
+        here = layout.put(padded_rows(np.arange(n_stored), n_stored, block_rows), layout.replicated)
         X = layout.place_landmarks(profiles.X, rows, n_stored)
         y = layout.place_targets(profiles.y, profiles.targets, rows, n_stored)
         return Piece(X, y, here, start, start, min(start + n_blocks, blocks.stop))
@@ -98,10 +98,11 @@ def pieces(
 
 
 def padded_rows(rows: np.ndarray, n_stored: int, block: int) -> np.ndarray:
-    """Row numbers as int32, extended with zeros so that whole blocks cover as many rows as are stored.
+    """Row numbers as int32, extended with zeros so that whole blocks cover as many rows as are stored, and one more.
 
-    The length depends on the stored rows only: sets of different size over the same arrays share a program.
+    The length depends on the stored rows only: sets of different size over the same arrays share a program. Of a single
+    block, XLA would gather the rows before the loop over blocks begins, and sum products in another order.
     """
-    padded = np.zeros(-(-n_stored // block) * block, dtype=np.int32)
+    padded = np.zeros((-(-n_stored // block) + 1) * block, dtype=np.int32)
     padded[: len(rows)] = rows
     return padded
