@@ -890,3 +890,18 @@ def test_numbers_of_encoded_types_are_plain(path):
     loaded = load_model(save_model(model.fit(X), path))
     np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
     assert sklearn.__version__ == model_summary(path)["written by"]["scikit-learn"]
+
+
+def test_requests_for_metadata_are_saved(frames, path):
+    X, y = frames
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = DGEXRegressor(**SMALL).set_fit_request(X_val=True, y_val=True).set_score_request(sample_weight="weight")
+        pipeline = make_pipeline(StandardScaler(), model, transform_input=["X_val"])
+        pipeline.fit(X, y, X_val=X[:9], y_val=y[:9])
+        save_model(pipeline, path)
+        loaded = load_model(path)
+        routed = loaded[-1].get_metadata_routing()
+        assert routed.fit.requests == {"X_val": True, "y_val": True}
+        assert routed.score.requests == {"sample_weight": "weight"}
+        assert "validation_mae_0" in clone(loaded).fit(X, y, X_val=X[:9], y_val=y[:9])[-1].history_[0]
+    np.testing.assert_array_equal(loaded.predict(X), pipeline.predict(X))

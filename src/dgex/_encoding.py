@@ -30,6 +30,9 @@ CONTENTS = "model.json"
 ARRAY_KINDS = "biufcSUmM"
 SCALAR_KINDS = "biufU"
 
+# Where scikit-learn keeps what an estimator asks a Pipeline or a search to pass on, such as `set_fit_request` says.
+REQUESTS = "_metadata_request"
+
 # Values that nobody can tell from their copies.
 IMMUTABLE = (tuple, np.generic, np.dtype, bytes, slice)
 
@@ -136,13 +139,18 @@ class Encoder:
             return {"class": name, "fields": self._named(fields, where)}
         state = vars(value)
         parameters = {parameter: state[parameter] for parameter in constructor_defaults(kind) if parameter in state}
-        others = [attribute for attribute in state if attribute not in parameters]
+        others = [attribute for attribute in state if attribute not in parameters and attribute != REQUESTS]
         others.sort(key=lambda attribute: attribute.startswith("_"))  # a shared array is named for the public one
-        return {
+        node = {
             "class": name,
             "parameters": self._named(parameters, where),
             "attributes": self._named({attribute: state[attribute] for attribute in others}, where),
         }
+        if REQUESTS in state:
+            methods = vars(state[REQUESTS]).items()
+            asked = {method: request.requests for method, request in methods if getattr(request, "requests", None)}
+            node["requests"] = self._named(asked, where)
+        return node
 
     def _named(self, values: Mapping[str, Any], where: str) -> dict[str, Any]:
         return {name: self.encode(value, f"{where}.{name}".lstrip(".")) for name, value in values.items()}
@@ -223,6 +231,9 @@ class Decoder:
         model.__dict__.update(defaults)
         model.__dict__.update(self._named(given))
         model.__dict__.update(self._named(node["attributes"]))
+        with sklearn.config_context(enable_metadata_routing=True):
+            for method, requests in self._named(node.get("requests", {})).items():
+                getattr(model, f"set_{method}_request")(**requests)
         return model
 
     def _require_known(self, kind: type, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
