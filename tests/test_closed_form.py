@@ -166,3 +166,22 @@ def test_targets_of_noise_have_larger_penalties(problem):
     assert multiples.shape == (10,)
     assert multiples[:5].max() < multiples[5:].min()
     assert 10**-1 <= multiples.min() < multiples.max() <= 10**1
+
+
+def test_what_is_far_from_zero_loses_no_digits_in_normal_equations(problem, monkeypatch):
+    X, y = problem
+    monkeypatch.setattr(_closed_form, "DUAL_PROFILES", 10)
+    monkeypatch.setattr(_closed_form, "CHOOSING_PROFILES", 60)
+    ingredients = Ingredients(profile_noise=False, target_penalties=False, prior=False, centring=False)
+    errors = []
+    for offset in (np.float32(0), np.float32(1000)):
+        moved = X + offset
+
+        def inputs(profiles, centring=0.0, offset=offset):
+            return Inputs(profiles, np.abs(profiles - offset) @ np.eye(8, 20, dtype=np.float32))
+
+        train, validation = (moved[:60], y[:60]), (moved[60:], y[60:])
+        output = output_layer(inputs, train, validation, ingredients, np.random.default_rng(0))
+        F = np.concatenate(inputs(moved), axis=1).astype(np.float64)
+        errors.append(np.abs(F @ output.kernel + output.bias - y).mean())
+    assert errors[1] < 1.2 * errors[0]

@@ -688,3 +688,47 @@ def test_tables_are_columns_rows_and_text():
         table["x"]
     with pytest.raises(ValueError, match="expected the same length"):
         Table({"a": np.arange(2), "b": np.arange(3)})
+
+
+@pytest.fixture(scope="module")
+def without_units():
+    data = make_expression_profiles(n_profiles=80, n_landmarks=12, n_targets=9, random_state=0)
+    model = DGEXRegressor(hidden_layer_sizes=(), max_iter=3, random_state=0).fit(data.X, data.y)
+    return model, data.X, data.y
+
+
+def test_a_network_without_hidden_layers_is_its_kernel(without_units):
+    model, X, y = without_units
+    jacobian = landmark_attribution(model, X)
+    np.testing.assert_allclose(jacobian.mean, model.coefs_[0], rtol=1e-5, atol=1e-7)
+    gradients = landmark_attribution(model, X, method="integrated_gradients")
+    np.testing.assert_allclose(gradients.gap, 0, atol=1e-6)
+    curve = partial_dependence(model, X, 2, [4])
+    slope = np.diff(curve["4"]) / np.diff(curve["expression"]) * model.landmark_scale_[2] / model.target_scale_[4]
+    np.testing.assert_allclose(slope, model.coefs_[0][2, 4], rtol=1e-3, atol=1e-6)
+    for function in (major_weights, hub_units, lambda model: activation_adjusted_r2(model, X, y)):
+        with pytest.raises(ValueError, match="without hidden layers"):
+            function(model)
+
+
+def test_rows_of_targets_have_to_be_those_of_landmarks(without_units):
+    data = make_expression_profiles(n_profiles=80, n_landmarks=12, n_targets=9, random_state=0)
+    names = [f"p{row}" for row in range(80)]
+    X, y = pd.DataFrame(data.X, index=names), pd.DataFrame(data.y, index=names)
+    model = DGEXRegressor(hidden_layer_sizes=(4,), max_iter=1, random_state=0).fit(data.X, data.y)
+    for function in (target_reliability, activation_adjusted_r2):
+        with pytest.raises(ValueError, match=r"80 of 80 rows of X and y are not the same"):
+            function(model, X, y[::-1])
+
+
+def test_genes_that_cannot_be_told_are_named(without_units):
+    model, X, y = without_units
+    mask = pd.Series([True] + [False] * 8, dtype=object)
+    assert landmark_attribution(model, X, mask).targets.tolist() == ["0"]
+    X, y = pd.DataFrame(X, columns=LANDMARKS), pd.DataFrame(y, columns=["expression", *TARGETS[1:]])
+    named = DGEXRegressor(hidden_layer_sizes=(4,), max_iter=1, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match='A target is called "expression"'):
+        partial_dependence(named, X, "L2")
+    assert list(partial_dependence(named, X, "L2", ["T1"]).columns) == ["expression", "T1"]
+    with pytest.raises(ValueError, match="1 of 12 landmarks are not in the baseline: L0"):
+        landmark_attribution(named, X, method="integrated_gradients", baseline=X.mean()[1:])

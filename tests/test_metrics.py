@@ -147,3 +147,22 @@ def test_scales_and_predictions_are_checked(pair):
         metrics.overall_error(*pair, scale=np.ones((pair[0].shape[1], 1)))
     with pytest.raises(ValueError, match="at least one model"):
         metrics.comparison_table(pair[0], {})
+
+
+def test_equal_genes_are_equally_correlated():
+    """R_gene by its definition, where the last measured gene is a copy of the first."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        measured, inferred = rng.standard_normal((2, 36, 17))
+        measured[:, -1] = measured[:, 0]
+        correlations = np.corrcoef(inferred.T, measured.T)[:17, 17:]
+        lower = [sum(row[gene] - other > 1e-12 for other in row) / 16 for gene, row in enumerate(correlations)]
+        np.testing.assert_allclose(metrics.r_gene(measured, inferred), lower)
+
+
+def test_what_does_not_belong_together_is_not_compared():
+    with pytest.raises(ValueError, match=r"errors of shape \(2,\) and baseline_errors of shape \(1,\)"):
+        metrics.win_rate([0.1, 0.2], [0.3])
+    frame = pd.DataFrame(np.arange(6.0).reshape(3, 2), index=["a", "b", "c"])
+    with pytest.raises(ValueError, match="2 of 3 rows of y_true and y_pred are not the same"):
+        metrics.genewise_mae(frame[::-1], frame)

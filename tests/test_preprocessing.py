@@ -206,3 +206,23 @@ def test_repeated_names_that_are_not_needed_are_no_error():
     assert preprocessing.gene_scaling(frame)[0].tolist() == [1, 2, 3]
     with pytest.raises(ValueError, match="more than once"):
         preprocessing.align_genes(frame, ["a"])
+
+
+@pytest.mark.parametrize(
+    "platforms",
+    [
+        ["a", "a", "b", np.nan],
+        ["a", "a", "b", None],
+        pd.Series(["a", "a", "b", None], dtype="string"),
+        pd.Series([1, 1, 2, None], dtype="Int64"),
+        pd.Categorical(["a", "a", "b", None]),
+    ],
+)
+def test_profiles_without_a_platform_are_refused(platforms):
+    X = [[1.0], [3.0], [10.0], [30.0]]
+    with pytest.raises(ValueError, match=r"1 of 4 profiles have no platform \(rows 3\)"):
+        preprocessing.standardize_platforms(X, platforms)
+    known = preprocessing.standardize_platforms(X, np.array([1, 1, 2, 2]))
+    np.testing.assert_array_equal(
+        preprocessing.standardize_platforms(X, pd.Series(["a", "a", "b", "b"], dtype="string")), known
+    )

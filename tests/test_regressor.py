@@ -305,6 +305,31 @@ def test_fit_starts_anew_without_warm_start(profiles):
 # --- interrupts and failures ----------------------------------------------------------------------
 
 
+class RaiseAtTheEnd:
+    """A callback that raises when all is done."""
+
+    def setup(self, estimator, context): ...
+
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context): ...
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "fit":
+            raise RuntimeError("trouble")
+        return False
+
+
+def test_what_fails_after_training_leaves_the_new_model(profiles):
+    X, y = profiles
+    model, expected = DGEXRegressor(**SMALL).fit(X, y), DGEXRegressor(**SMALL).fit(X[:, :5], y[:, :3])
+    for failing in (model, DGEXRegressor(**SMALL)):
+        with pytest.raises(RuntimeError, match="trouble"):
+            failing.set_callbacks(RaiseAtTheEnd()).fit(X[:, :5], y[:, :3])
+        assert failing.n_features_in_ == 5
+        np.testing.assert_array_equal(failing.predict(X[:, :5]), expected.predict(X[:, :5]))
+
+
 class RaiseAt:
     """A callback that raises at the end of an epoch, or asks to stop."""
 

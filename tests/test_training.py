@@ -3,6 +3,8 @@
 import itertools
 import math
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -398,3 +400,16 @@ def test_best_epochs_are_scored_again_on_other_validation_data():
         BestEpoch(),
         BestEpoch(),
     )
+
+
+def test_an_interrupt_that_the_system_handles_ends_the_process():
+    program = """
+import signal
+from dgex._training import deferred_keyboard_interrupt
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+with deferred_keyboard_interrupt():
+    signal.raise_signal(signal.SIGINT)
+print("went on")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGINT, "")

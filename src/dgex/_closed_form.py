@@ -335,16 +335,18 @@ def by_normal_equations(
     seen_val = inputs(X_val)
     n_landmarks, share = seen_val.landmarks.shape[1], possible_shares(seen_val)[-1]
     F_val = seen_val.weighted(share)
+    shift = inputs(X[:BLOCK_ROWS]).weighted(share).mean(axis=0)  # products of what is far from zero lose digits
     gram = np.zeros((F_val.shape[1], F_val.shape[1]))
     products, sums = np.zeros((len(gram), y.shape[1])), np.zeros(len(gram))
     for start in range(0, len(X), BLOCK_ROWS):
-        F, targets = inputs(X[start : start + BLOCK_ROWS]).weighted(share), y[start : start + BLOCK_ROWS]
+        F, targets = inputs(X[start : start + BLOCK_ROWS]).weighted(share) - shift, y[start : start + BLOCK_ROWS]
         gram += F.T @ F
         products += F.T @ targets
         sums += F.sum(axis=0, dtype=np.float64)
     mean, (y_mean, deviation) = sums / len(X), gene_statistics(y)
     gram -= len(X) * np.outer(mean, mean)
     products -= len(X) * np.outer(mean, y_mean)
+    mean += shift
     F_val = F_val - mean
 
     among, with_targets = gram[:n_landmarks, :n_landmarks], products[:n_landmarks]

@@ -31,7 +31,7 @@ Sums = tuple[jax.Array, jax.Array]
 def last_hidden(activation: str, hidden: Hidden, Z: np.ndarray, device: jax.Device) -> np.ndarray:
     """Activations of the last hidden layer for standardized profiles, float32 of shape (n_profiles, n_units)."""
     hidden = jax.device_put(hidden, device)
-    result = np.empty((len(Z), hidden[-1].bias.shape[0]), dtype=np.float32)
+    result = np.empty((len(Z), n_last_units(hidden, Z.shape[1])), dtype=np.float32)
     for start in range(0, len(Z), BLOCK_ROWS):
         rows = Z[start : start + BLOCK_ROWS]
         block = np.zeros((BLOCK_ROWS, Z.shape[1]), dtype=np.float32)
@@ -40,6 +40,11 @@ def last_hidden(activation: str, hidden: Hidden, Z: np.ndarray, device: jax.Devi
             : len(rows)
         ]
     return result
+
+
+def n_last_units(hidden: Hidden, n_landmarks: int) -> int:
+    """Units of the last hidden layer; without any, the landmarks are in their place."""
+    return hidden[-1].bias.shape[0] if hidden else n_landmarks
 
 
 def derivative_sums(
@@ -116,7 +121,7 @@ def _sums(
     path: tuple[jax.Array, jax.Array, jax.Array] | None,
 ) -> Sums:
     """Sums over the profiles of each device, shape (n_devices, n_landmarks, n_targets)."""
-    n_direct = len(output_kernel) - len(hidden[-1].bias)  # landmarks that a linear path leads from
+    n_direct = len(output_kernel) - n_last_units(hidden, z.shape[-1])  # landmarks that a linear path leads from
 
     def add_profile(sums: Sums, profile: tuple[jax.Array, jax.Array]) -> tuple[Sums, None]:
         z, weight = profile
@@ -144,8 +149,7 @@ def _hidden_derivatives(activation: str, hidden: Hidden, z: jax.Array) -> jax.Ar
         z, back = jax.vjp(ACTIVATIONS[activation], z @ kernel + bias)
         slope = back(jnp.ones_like(z))[0]
         derivatives = (kernel if derivatives is None else derivatives @ kernel) * slope
-    assert derivatives is not None
-    return derivatives
+    return jnp.eye(len(z)) if derivatives is None else derivatives
 
 
 def _along(activation: str, hidden: Hidden, z: jax.Array, path: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
@@ -157,5 +161,5 @@ def _along(activation: str, hidden: Hidden, z: jax.Array, path: tuple[jax.Array,
         place, weight = node
         return total + weight * _hidden_derivatives(activation, hidden, baseline + place * way), None
 
-    zeros = jnp.zeros((len(z), hidden[-1].bias.shape[0]), jnp.float32)
+    zeros = jnp.zeros((len(z), n_last_units(hidden, len(z))), jnp.float32)
     return jax.lax.scan(add_node, zeros, (nodes, weights))[0] * way[:, None]

@@ -30,7 +30,10 @@ def column_names(data: Any) -> np.ndarray | None:
 
 
 def row_names(data: Any) -> np.ndarray | None:
-    """The names of an AnnData's observations, or of a DataFrame's rows, if they are text; None for anything else."""
+    """The names of an AnnData's observations, or of a DataFrame's rows, if they are text; None for anything else.
+
+    Numbers may count rows, and be mixed on purpose, as by scikit-learn's `permutation_test_score`.
+    """
     names = data.obs_names if is_anndata(data) else getattr(data, "index", None)
     if names is None or not hasattr(names, "dtype") or not all(isinstance(name, str) for name in names):
         return None

@@ -37,7 +37,7 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
           limma [2]_;
         - "mean": the mean of the quantiles that the tied genes cover; as in qnorm.
 
-        Without ties all four are the same.
+        Without ties all four are the same (but for "dense" if the profile has not as many values as the reference).
     reference : array-like of shape (n_quantiles,) or None, default=None
         Reference quantiles to map onto, in any order and number, such as `reference_quantiles_` of a normalizer that
         was fitted on another platform. None learns them: the mean of the sorted profiles that are passed to `fit`.
@@ -60,9 +60,9 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
     Notes
     -----
     *Missing values* (NaN) stay missing. The m values that a profile has are mapped as if they were all its genes, and a
-    profile with fewer genes than the reference has quantiles is mapped by interpolation: rank r goes to
-    the reference at position r (N - 1) / (m - 1). In `fit`, a profile with missing values is brought to full length the
-    same way. This is what preprocessCore does.
+    profile with fewer genes than the reference has quantiles is mapped by interpolation (but for "dense"): rank r goes
+    to the reference at position r (N - 1) / (m - 1). In `fit`, a profile with missing values is brought to full length
+    the same way. This is what preprocessCore does.
 
     *Another platform*, with other genes or another tie rule, is a normalizer of its own with this one's reference.
 

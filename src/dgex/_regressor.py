@@ -436,9 +436,9 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         run = session.run
         if run.interrupted and run.epoch == 0:
             raise KeyboardInterrupt
+        attributes = session.fitted_attributes()
         forget_reliability(self)
-        for name, value in session.fitted_attributes().items():
-            setattr(self, name, value)
+        self.__dict__.update(attributes)
         if run.interrupted:
             epochs = ", ".join(map(str, np.atleast_1d(self.best_epoch_)))
             _validation.warn_user(

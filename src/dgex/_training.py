@@ -434,11 +434,11 @@ def deferred_keyboard_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or previous is None:
         yield
         return
-    received: list[tuple[Any, ...]] = []
-    signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
+    received: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-    if received and callable(previous):
-        previous(*received[0])
+    if received:
+        signal.raise_signal(signal.SIGINT)

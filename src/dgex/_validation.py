@@ -62,21 +62,31 @@ RECORDED = ("n_features_in_", "feature_names_in_", "n_outputs_", "target_names_"
 
 
 def all_or_nothing(method: Method) -> Method:
-    """Decorate `fit`: if it raises, the estimator still knows the genes of the fit before, or none."""
+    """Decorate `fit`: if it raises before it has learned, the estimator knows the genes of the fit before, or none.
+
+    What raises later, such as a callback, leaves the estimator fitted anew.
+    """
 
     @wraps(method)
     def guarded(estimator: Any, *args: Any, **kwargs: Any) -> Any:
         attributes = estimator.__dict__
-        before = {name: attributes[name] for name in RECORDED if name in attributes}
+        before = dict(attributes)
         try:
             return method(estimator, *args, **kwargs)
         except BaseException:
-            for name in RECORDED:
-                attributes.pop(name, None)
-            attributes.update(before)
+            if not has_learned(attributes, before):
+                for name in RECORDED:
+                    attributes.pop(name, None)
+                attributes.update({name: before[name] for name in RECORDED if name in before})
             raise
 
     return cast(Method, guarded)
+
+
+def has_learned(attributes: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether a fit has stored results, other than what validation records."""
+    names = [name for name in attributes if name.endswith("_") and not name.endswith("__") and name not in RECORDED]
+    return any(name not in before or attributes[name] is not before[name] for name in names)
 
 
 def warn_user(message: str) -> None:
@@ -118,7 +128,7 @@ def require_as_many_profiles(X: np.ndarray, y: np.ndarray) -> None:
         ) from None
 
 
-def require_same_profiles(X: Any, y: Any) -> None:
+def require_same_profiles(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> None:
     """Raise if the rows of X and y have names that say that they are not the same profiles, or in another order.
 
     Rows of data frames may have other names in each, for example of libraries; those of AnnData may not.
@@ -129,10 +139,12 @@ def require_same_profiles(X: Any, y: Any) -> None:
     apart = [f"{name} and {other}" for name, other in zip(first, second, strict=True) if name != other]
     are_anndata = is_anndata(X) and is_anndata(y)
     if apart and (are_anndata or set(first) == set(second)):
-        what, order = ("observations", "y[X.obs_names]") if are_anndata else ("rows", "y.loc[X.index]")
+        one, other = names
+        what = "observations" if are_anndata else "rows"
+        select = f"{other}[{one}.obs_names]" if are_anndata else f"{other}.loc[{one}.index]"
         raise ValueError(
-            f"{len(apart)} of {len(first)} {what} of X and y are not the same ({listed(apart)}). Bring y into the "
-            f"order of X: {order}."
+            f"{len(apart)} of {len(first)} {what} of {one} and {other} are not the same ({listed(apart)}). Bring "
+            f"{other} into the order of {one}: {select}."
         )
 
 

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_array
 from dgex._frames import column_names, frame_values
 from dgex._statistics import divisors, gene_statistics, standardized
 from dgex._table import ComparisonTable
-from dgex._validation import FLOAT_TYPES
+from dgex._validation import FLOAT_TYPES, first_equal_column, require_same_profiles
 
 # Bytes of temporary arrays.
 BLOCK_BYTES = 2**26
@@ -143,7 +143,13 @@ def win_rate(errors: Any, baseline_errors: Any) -> float:
     >>> win_rate([0.1, 0.2, 0.3, 0.4], [0.2, 0.3, 0.3, 0.3])
     0.5
     """
-    return float(np.mean(np.asarray(errors) < np.asarray(baseline_errors)))
+    errors, baseline_errors = np.asarray(errors), np.asarray(baseline_errors)
+    if errors.shape != baseline_errors.shape:
+        raise ValueError(
+            f"Got errors of shape {errors.shape} and baseline_errors of shape {baseline_errors.shape}, but expected "
+            "numbers for the same target genes."
+        )
+    return float(np.mean(errors < baseline_errors))
 
 
 def genewise_correlation(y_true: Any, y_pred: Any) -> np.ndarray:
@@ -212,11 +218,13 @@ def r_gene(y_true: Any, y_pred: Any) -> np.ndarray:
         raise ValueError(f"Got {n_targets} target gene, but R_gene ranks a gene among others: expected at least 2.")
     measured_statistics, inferred_statistics = gene_statistics(y_true), gene_statistics(y_pred)
     measured, inferred = _z_scores(y_true, *measured_statistics), _z_scores(y_pred, *inferred_statistics)
+    # Products with equal genes may be rounded differently: the first stands for all of them.
+    representative = first_equal_column(measured, measured)
     ranks = np.empty(n_targets)
     block_columns = max(1, BLOCK_BYTES // (8 * n_targets))
     for start in range(0, n_targets, block_columns):
         genes = np.arange(start, min(start + block_columns, n_targets))
-        products = inferred[:, genes].T @ measured
+        products = (inferred[:, genes].T @ measured)[:, representative]
         own = products[genes - start, genes]
         ranks[genes] = (products < own[:, None]).sum(axis=1) / (n_targets - 1)
     return np.where((measured_statistics[1] > 0) & (inferred_statistics[1] > 0), ranks, np.nan)
@@ -354,6 +362,7 @@ def _checked_pair(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
             f"Got y_true of shape {pair[0].shape} and y_pred of shape {pair[1].shape}, but expected the same shape, "
             "profiles x genes."
         )
+    require_same_profiles(y_true, y_pred, ("y_true", "y_pred"))
     measured, inferred = column_names(y_true), column_names(y_pred)
     if measured is not None and inferred is not None and not np.array_equal(measured, inferred):
         raise ValueError("Got y_true and y_pred with different genes, or in another order. Select the same columns.")

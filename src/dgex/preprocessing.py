@@ -389,13 +389,13 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
            [ 1.   ]])
     """
     X = check_array(frame_values(X), dtype=FLOAT_TYPES)
-    platforms = np.asarray(platforms)
+    platforms = np.asarray(platforms, dtype=object)  # text would be made of missing values among text
     if platforms.shape != (len(X),):
         raise ValueError(
             f"Got {len(X)} profiles and platforms of shape {platforms.shape}, but expected one label each."
         )
     labels = platforms.tolist()
-    unknown = [row for row, label in enumerate(labels) if label is None or label != label]
+    unknown = [row for row, label in enumerate(labels) if _is_missing(label)]
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(X)} profiles have no platform (rows {listed(unknown)}). Name it, or drop them."
@@ -405,6 +405,11 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
         rows = np.flatnonzero(platforms == platform)
         Z[rows] = _statistics.standardized(X[rows], *_statistics.gene_scaling(X, rows))
     return Z
+
+
+def _is_missing(label: Any) -> bool:
+    equals_itself = label == label  # NaN does not, and NA of pandas cannot tell
+    return label is None or not (isinstance(equals_itself, bool | np.bool_) and equals_itself)
 
 
 def _lookup(names: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from dgex._processes import own_devices
 from dgex._sharding import devices_in_use
 from dgex._statistics import gene_statistics
 from dgex._table import Table
-from dgex.interpretation._networks import networks_of, standardized_landmarks, target_names
+from dgex.interpretation._networks import networks_with_units_of, standardized_landmarks, target_names
 
 # A predictor of unit length of which less than this is independent of the others counts as one of them: activations
 # come in float32, whose rounding is about a hundred times smaller.
@@ -68,7 +68,8 @@ def activation_adjusted_r2(model: Any, X: Any, y: Any) -> Table:
     >>> bool((table["activations"] > table["landmarks"]).mean() > 0.5)
     True
     """
-    networks = networks_of(model)
+    networks = networks_with_units_of(model)
+    _validation.require_same_profiles(X, y)
     Z = standardized_landmarks(model, X)
     targets = _validation.validated_targets(model, y, "y", reset=False)
     if len(targets) != len(Z):

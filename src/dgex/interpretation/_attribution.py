@@ -16,6 +16,7 @@ from dgex._processes import own_devices
 from dgex._sharding import devices_in_use
 from dgex._statistics import gene_scaling
 from dgex._table import Table
+from dgex._validation import listed
 from dgex.interpretation._networks import (
     Network,
     landmark_names,
@@ -203,8 +204,11 @@ def landmark_attribution(
 def standardized_baseline(model: Any, baseline: Any) -> np.ndarray:
     """Where integrated gradients start, as the network sees it."""
     known = getattr(model, "feature_names_in_", None)
-    if known is not None and hasattr(baseline, "reindex"):
-        baseline = baseline.reindex(known)  # a Series by gene
+    if known is not None and hasattr(baseline, "reindex") and np.ndim(baseline) == 1:  # a Series by gene
+        missing = [gene for gene in known if gene not in baseline.index]
+        if missing:
+            raise ValueError(f"{len(missing)} of {len(known)} landmarks are not in the baseline: {listed(missing)}.")
+        baseline = baseline.reindex(known)
     values = np.asarray(baseline, dtype=np.float64)
     if values.shape != (model.n_features_in_,) or not np.isfinite(values).all():
         raise ValueError(
@@ -339,6 +343,10 @@ def partial_dependence(
         raise ValueError(f"Got n_points={n_points!r}, but expected 2 or more.")
     networks, names = networks_of(model), target_names(model)
     Z, chosen = standardized_landmarks(model, X), positions_of(targets, names, "targets")
+    if "expression" in names[chosen]:
+        raise ValueError(
+            'A target is called "expression", as the column of the landmark is. Leave it out of `targets`.'
+        )
     (column,) = positions_of(landmark, landmark_names(model), "landmarks")
     lowest, highest = np.percentile(Z[:, column].astype(np.float64), percentiles)
     grid = np.linspace(lowest, highest, n_points)

@@ -67,6 +67,14 @@ def networks_of(model: Any) -> list[Network]:
     return networks
 
 
+def networks_with_units_of(model: Any) -> list[Network]:
+    """The same, of a model that has hidden layers."""
+    networks = networks_of(model)
+    if not networks[0].hidden:
+        raise ValueError("Got a network without hidden layers, which has no units. Pass one with hidden_layer_sizes.")
+    return networks
+
+
 def landmark_names(model: Any) -> np.ndarray:
     """Names of the landmarks, or their numbers as text."""
     return names_or_numbers(getattr(model, "feature_names_in_", None), model.n_features_in_)
@@ -95,6 +103,8 @@ def positions_of(genes: Any, names: np.ndarray, what: str) -> np.ndarray:
             )
         return np.flatnonzero(mask)
     wanted = np.atleast_1d(np.asarray(genes, dtype=object))
+    if wanted.shape == names.shape and all(isinstance(gene, bool | np.bool_) for gene in wanted):
+        return np.flatnonzero(wanted.astype(bool))
     place = {name: index for index, name in enumerate(names)}
     numbers = range(len(names))
     found = [

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from dgex._base import last_step
 from dgex._frames import column_names, frame_values
 from dgex._table import Table
+from dgex._validation import require_same_profiles
 from dgex.interpretation._networks import names_or_numbers, require_same_names
 from dgex.metrics import genewise_correlation, genewise_mae, r_gene
 
@@ -72,6 +73,7 @@ def target_reliability(
     last = last_step(model)
     names = getattr(last, "target_names_", None)
     require_same_names(y, names, "y")
+    require_same_profiles(X, y)
     names = column_names(y) if names is None else names
     inferred, measured = np.asarray(model.predict(X)), np.asarray(frame_values(y))
     n_targets = inferred.reshape(len(inferred), -1).shape[1]

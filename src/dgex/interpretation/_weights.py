@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from dgex._statistics import divisors
 from dgex._table import Table
-from dgex.interpretation._networks import Network, landmark_names, networks_of, target_names
+from dgex.interpretation._networks import Network, landmark_names, networks_with_units_of, target_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ def major_weights(model: Any, n_std_in: float = 4.0, n_std_out: float = 5.0) -> 
     for name, n_std in (("n_std_in", n_std_in), ("n_std_out", n_std_out)):
         if not n_std > 0:
             raise ValueError(f"Got {name}={n_std!r}, but expected a positive number of standard deviations.")
-    networks = networks_of(model)
+    networks = networks_with_units_of(model)
     landmarks, targets = landmark_names(model), target_names(model)
     inputs = _joined(_from_below(network, 0, n_std_in, "landmark_index") for network in networks)
     depths = range(1, len(networks[0].kernels) - 1)
@@ -259,8 +259,9 @@ def hub_units(model: Any, weights: MajorWeights | None = None, n_units: int | No
     """
     if n_units is not None and n_units < 0:
         raise ValueError(f"Got n_units={n_units!r}, but expected 0 or more.")
+    networks = networks_with_units_of(model)
     weights = major_weights(model) if weights is None else weights
-    networks, landmarks, targets = networks_of(model), landmark_names(model), target_names(model)
+    landmarks, targets = landmark_names(model), target_names(model)
     _require_weights_of(weights, networks, len(landmarks), len(targets))
     units = []
     for network in networks:
