@@ -430,3 +430,15 @@ def test_a_reader_that_leaves_is_no_error(folder):
     told = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=folder, check=True)
     assert told.stdout.startswith("compendium.gctx: GCTX")
     assert told.stderr == ""
+
+
+def test_output_that_nobody_reads(folder):
+    command = f"{sys.executable} -m dgex info tested.tsv >&-"
+    closed = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_two_tables_need_two_files(run):
+    run("train", "compendium.gctx", "knn.dgex", "--landmarks", "landmarks.txt", "--method", "knn")
+    status, _, errors = run("compare", "tested.tsv", "knn.dgex", "--output", "t.tsv", "--by-gene", "t.tsv")
+    assert (status, errors) == (1, "dgex compare: error: Got t.tsv for both tables, but expected two files.\n")

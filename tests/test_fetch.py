@@ -892,3 +892,18 @@ def test_every_function_is_on_the_page_about_public_data():
         assert name in page or not name.startswith("fetch")
     for file in _fetch.FILES.values():
         assert file.name in page
+
+
+def test_a_damaged_file_that_somebody_put_there_stays(server, home, files):
+    home.mkdir(exist_ok=True)
+    (home / INFO).write_bytes(files[INFO][:-20])
+    with pytest.raises(
+        OSError, match=rf"{INFO} is damaged, or not the file expected: .* Put a whole copy in its place"
+    ):
+        fetch_gene_info(data_home=home, download_if_missing=False)
+    assert (home / INFO).read_bytes() == files[INFO][:-20]
+    (home / TRAINING).write_bytes(files[TRAINING][:-20])
+    with pytest.raises(OSError, match=f"{TRAINING} is damaged, or not the file expected"):
+        fetch_cmap_training(data_home=home, download_if_missing=False)
+    assert (home / TRAINING).read_bytes() == files[TRAINING][:-20]
+    assert server.asked == []

@@ -318,7 +318,12 @@ def test_pandas_reads_and_writes_parquet(expression, tmp_path):
         ),
         ("sample,TP53,MYC\r\ns1,1,\r\ns2,3,4e-2\r\n", ["s1", "s2"], ["TP53", "MYC"], [[1, np.nan], [3, 0.04]]),
         ("\ufeffgene\ts1\ts2\t\nA\t1\t2\t\nB\t3\t4\t\n\n", ["s1", "s2"], ["A", "B"], [[1, 3], [2, 4]]),
+        ("gene,s1,s2\nA,1,2,\nB,3,4,\n", ["s1", "s2"], ["A", "B"], [[1, 3], [2, 4]]),  # more delimiters than names
         ("# a comment\n\nb0001\tb0002\nGSM1\t1\t2\n", ["GSM1"], ["b0001", "b0002"], [[1, 2]]),
+        ("# made\n#Gene\ts1\ts2\nENSG00000000003\t1\t2\n", ["s1", "s2"], ["ENSG00000000003"], [[1], [2]]),
+        ("\ufeff# of a, and b\ngene,s1,s2\nA,1,2\n", ["s1", "s2"], ["A"], [[1], [2]]),
+        ("# a\tb\tc\ngene\ts1\ts2\nA\t1\t2\n", ["s1", "s2"], ["A"], [[1], [2]]),  # a comment all the same
+        ("profile_id\tlength\th\nb0001\t1\t2\n", ["b0001"], ["length", "h"], [[1, 2]]),  # as dgex writes
         ("cell_id,batch,A,B\nc1,x,1,2\nc2,y,3,4\n", ["c1", "c2"], ["A", "B"], [[1, 2], [3, 4]]),
     ],
 )
@@ -781,6 +786,26 @@ def test_what_cannot_be_written_is_said(expression, tmp_path):
     with pytest.raises(IsADirectoryError, match="is a folder, but expected the name of a file"):
         write_expression(tmp_path / "folder.gctx", X, **described)
     (tmp_path / "folder.gctx").rmdir()
+    for name in ("", ".", "_index"):
+        with pytest.raises(ValueError, match=r"the name must not be 'id', '_index', '', '\.' or contain a slash"):
+            write_expression(tmp_path / "x.h5ad", X, **described | {"gene_metadata": {name: np.arange(41)}})
+    with pytest.raises(TypeError, match="Got metadata called 0, but expected text"):
+        write_expression(tmp_path / "x.h5ad", X, **described | {"gene_metadata": {0: np.arange(41)}})
+    for ending in ENDINGS:
+        for rows, columns, what in ((0, 41, "profile"), (70, 0, "gene")):
+            ids = {"profile_ids": described["profile_ids"][:rows], "gene_ids": described["gene_ids"][:columns]}
+            with pytest.raises(ValueError, match=f"Got no {what} to write into x{ending}"):
+                write_expression(tmp_path / f"x{ending}", X[:rows, :columns], **ids)
+    for names, message in (
+        (["a", None], "the id of profile 1 is missing"),
+        (["a", float("nan")], "the id of profile 1 is missing"),
+        (["a", "a "], "1 profile ids more than once"),
+        (["a", "  "], "the id of profile 1 is empty"),
+        (["a", "b\nc"], "ids with line ends or zeros in them"),
+        (["a", "b\0"], "ids with line ends or zeros in them"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_expression(tmp_path / "x.tsv", X[:2], profile_ids=names, gene_ids=described["gene_ids"])
     assert list(tmp_path.iterdir()) == []
     denied = _files.explained(tmp_path, PermissionError(13, "Permission denied"))
     assert isinstance(denied, PermissionError)
@@ -818,3 +843,65 @@ def test_names_with_delimiters_are_quoted(tmp_path):
     with open_expression(tmp_path / "x.tsv") as file:
         assert file.profile_ids.tolist() == names["profile_ids"]
     assert _delimited.plain("plain") == "plain"
+
+
+def test_pipes_and_devices_are_no_files(expression, tmp_path):
+    X, described = expression
+    pipe = tmp_path / "pipe.tsv"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match=r"pipe.tsv is a pipe or a device, but expected the name of a file"):
+        write_expression(pipe, X, profile_ids=described["profile_ids"], gene_ids=described["gene_ids"])
+    with pytest.raises(ExpressionFileError, match="is a pipe or a device, and a file is read more than once"):
+        open_expression(pipe)
+    assert pipe.is_fifo()
+
+
+def test_ids_of_bytes_and_missing_values_of_pandas(tmp_path):
+    names = {"profile_ids": np.array([b"b0001", b"b0002"]), "gene_ids": ["TP53", "MYC"]}
+    metadata = {"cell": pd.array(["x", pd.NA], dtype="string"), "n": pd.array([1, None], dtype="Int64")}
+    for ending in (".TSV.GZ", ".tsv", ".parquet", ".gctx"):
+        path = tmp_path / f"x{ending}"
+        write_expression(path, [[1, 2], [3, 4]], **names, profile_metadata=metadata)
+        with open_expression(path) as file:
+            assert file.profile_ids.tolist() == ["b0001", "b0002"]  # though they look like genes
+            if ending in DESCRIBED:
+                assert file.profile_metadata["cell"].tolist() == ["x", None]
+    assert (tmp_path / "x.TSV.GZ").read_bytes()[:2] == b"\x1f\x8b"
+    np.savez(tmp_path / "x.npz", X=np.eye(2), samples=np.array(["a", "b"], "S"), genes=np.array(["x", "y"], "S"))
+    assert open_expression(tmp_path / "x.npz").gene_ids.tolist() == ["x", "y"]
+
+
+def test_parquet_with_numbers_as_ids(tmp_path):
+    frame = pd.DataFrame({"s1": [1.0, 2.0], "s2": [3.0, 4.0]}, index=pd.Index([780, 7849], name="gene_id"))
+    frame.to_parquet(tmp_path / "x.parquet")
+    with open_expression(tmp_path / "x.parquet") as file:
+        assert file.gene_ids.tolist() == ["780", "7849"]
+        np.testing.assert_array_equal(file.read(), frame.T.to_numpy())
+
+
+def test_a_damaged_part_is_named(expression, tmp_path):
+    X, described = expression
+    path, part, note = tmp_path / "x.gctx", tmp_path / ".x.gctx.part", tmp_path / ".x.gctx.progress"
+
+    def write(**changes):
+        with create_expression(path, **described | changes, resume=True) as writer:
+            writer.write(X[writer.n_written : writer.n_written + 20])
+
+    with pytest.raises(ValueError, match="Got 20 profiles"):
+        write()
+    with pytest.raises(ValueError, match=r"it was begun with other metadata\. Delete it to begin anew"):
+        write(profile_metadata={"plate": np.arange(70) + 1})
+    whole, known = part.read_bytes(), note.read_text()
+    note.write_text("")
+    with pytest.raises(ValueError, match=r"x.gctx.progress is damaged. Delete both to begin anew"):
+        write()
+    note.write_text(known)
+    part.write_bytes(whole[:3000])
+    with pytest.raises(OSError, match=r"x.gctx.part cannot be resumed .* Delete it to begin anew"):
+        write()
+    part.write_bytes(whole)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"Got [46]0 profiles"):
+            write()
+    write()
+    np.testing.assert_array_equal(open_expression(path).read(), X)

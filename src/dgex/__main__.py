@@ -63,12 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = show_warning
             run(command, options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by who has called
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print(f"dgex {command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if command == "train":
+            print("dgex train: error: the reader of the output has left; no model was trained", file=sys.stderr)
         return 1
     except EXPECTED as error:
         if show_traceback:

@@ -35,6 +35,8 @@ def require_destination(path: Path, *inputs: str | os.PathLike[str] | None) -> N
         raise FileNotFoundError(f"There is no folder {folder} to write {path.name} into. Create it first.")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but expected the name of a file to write.")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is a pipe or a device, but expected the name of a file to write.")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{path} cannot be written. Choose a folder that you may write to.")
     for source in inputs:

@@ -62,6 +62,12 @@ def frame_values(data: Any) -> Any:
     return data if has_unique_names else data.to_numpy()  # scikit-learn does not take repeated names
 
 
+def is_missing(value: Any) -> bool:
+    """Whether this is None, NaN, or what pandas has for it."""
+    equals_itself = value == value  # NaN does not, and NA of pandas cannot tell
+    return value is None or not (isinstance(equals_itself, bool | np.bool_) and equals_itself)
+
+
 def is_anndata(data: Any) -> bool:
     """Whether these are observations x variables of AnnData (or of what behaves like it)."""
     return hasattr(data, "obs_names") and hasattr(data, "var_names")

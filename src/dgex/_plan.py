@@ -177,7 +177,7 @@ def inference_plan(
     if len(absent) and missing == "mean":
         warn_user(
             f"{len(absent)} of {len(landmarks)} landmarks are not in {source.path} and have the mean of training "
-            f"instead, marked as 'imputed': {listed(absent)}."
+            f"instead, marked as 'imputed' where files hold metadata: {listed(absent)}."
         )
     inferred = np.flatnonzero(~np.isin(targets, landmarks))
     if len(inferred) < len(targets):

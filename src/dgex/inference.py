@@ -16,13 +16,12 @@ from dgex._plan import ROLE, ROLES, InferencePlan, inference_plan
 from dgex._progress import Progress
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, ExpressionFileError, create_expression, open_expression
+from dgex.io._delimited import PROFILE_ID
+from dgex.io._destination import TAKEN_NAMES
 from dgex.io._h5ad import data_frame
 from dgex.preprocessing import find_genes
 
 __all__ = ["predict_anndata", "predict_to_file"]
-
-# Names of metadata that formats use for ids.
-TAKEN_NAMES = ("id", "profile_id")
 
 
 def predict_to_file(
@@ -283,7 +282,7 @@ def _storable(metadata: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     changed = []
     for name in metadata:
         new = name.replace("/", "_")
-        while new in TAKEN_NAMES or new in columns or (new != name and new in metadata):
+        while new in (*TAKEN_NAMES, PROFILE_ID) or new in columns or (new != name and new in metadata):
             new += "_"
         columns[new] = metadata[name]
         changed += [f"{name} is called {new}"] * (new != name)
@@ -299,7 +298,9 @@ def _is_finished(plan: InferencePlan, destination: Path) -> bool:
     try:
         with open_expression(destination) as file:
             ids = (file.profile_ids, plan.source.profile_ids), (file.gene_ids, plan.gene_ids)
-            return all(np.array_equal(*pair) for pair in ids) and _holds(plan, len(file.profile_ids), file.read)
+            roles = file.gene_metadata.get(ROLE, ()), plan.gene_metadata[ROLE]
+            same = all(np.array_equal(*pair) for pair in (*ids, roles))
+            return same and _holds(plan, len(file.profile_ids), file.read)
     except ExpressionFileError:
         return False
 

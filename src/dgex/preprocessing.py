@@ -11,7 +11,7 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.utils.validation import check_array
 
 from dgex import _statistics
-from dgex._frames import column_names, frame_values
+from dgex._frames import column_names, frame_values, is_missing
 from dgex._validation import FLOAT_TYPES, listed, require_unique
 
 __all__ = [
@@ -395,7 +395,7 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
             f"Got {len(X)} profiles and platforms of shape {platforms.shape}, but expected one label each."
         )
     labels = platforms.tolist()
-    unknown = [row for row, label in enumerate(labels) if _is_missing(label)]
+    unknown = [row for row, label in enumerate(labels) if is_missing(label)]
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(X)} profiles have no platform (rows {listed(unknown)}). Name it, or drop them."
@@ -405,11 +405,6 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
         rows = np.flatnonzero(platforms == platform)
         Z[rows] = _statistics.standardized(X[rows], *_statistics.gene_scaling(X, rows))
     return Z
-
-
-def _is_missing(label: Any) -> bool:
-    equals_itself = label == label  # NaN does not, and NA of pandas cannot tell
-    return label is None or not (isinstance(equals_itself, bool | np.bool_) and equals_itself)
 
 
 def _lookup(names: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -107,6 +107,8 @@ def compare(
     for destination in (output, by_gene):
         if destination is not None:
             require_destination(Path(destination), measured, *paths.values(), landmarks, targets)
+    if output is not None and by_gene is not None and Path(output).absolute() == Path(by_gene).absolute():
+        raise ValueError(f"Got {output} for both tables, but expected two files.")
     if baseline is not None and baseline not in paths:
         raise ValueError(f"Got baseline={baseline!r}, but expected one of: {', '.join(paths)}.")
     names = gene_names(landmarks, targets)

@@ -10,7 +10,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +39,9 @@ TRANSIENT = (408, 429, 500, 502, 503, 504)
 VALIDATORS = ("ETag", "Last-Modified")
 
 Check = Callable[[Path], Any]
+
+# What reading a damaged file raises.
+DAMAGE = ValueError, EOFError, zlib.error, gzip.BadGzipFile
 
 
 @dataclass(frozen=True)
@@ -110,13 +113,15 @@ def fetch(file: RemoteFile, url: str, folder: Path, check: Check, *, n_retries: 
         if path.exists():  # another process has fetched it meanwhile
             return path
         download = Download(hidden(packed, "part"), file, check, n_retries=n_retries, verbose=verbose)
+        was_there = packed.exists()
         registry = pooch.create(folder, base_url="", registry={file.name: file.sha256}, urls={file.name: url})
         try:
             registry.fetch(file.name, downloader=download)
         except ValueError as error:  # of pooch, about the checksum
             raise OSError(f"{url}: {error}") from error
         if file.is_unpacked:
-            unpack(packed, path, url, file.n_bytes_unpacked, check, verbose=verbose)
+            guard = named_if_damaged(packed) if was_there else refused(url, packed)
+            unpack(packed, path, guard, file.n_bytes_unpacked, check, verbose=verbose)
     return path
 
 
@@ -295,13 +300,15 @@ def _reason(error: Exception) -> str:
     return text.rstrip(".") or type(error).__name__
 
 
-def unpack(packed: Path, path: Path, url: str, n_bytes: int, check: Check, *, verbose: bool) -> None:
-    """Decompress a file, check it, and keep it instead of the compressed one; a damaged one is removed."""
+def unpack(
+    packed: Path, path: Path, guard: AbstractContextManager[None], n_bytes: int, check: Check, *, verbose: bool
+) -> None:
+    """Decompress a file, check it, and keep it instead of the compressed one; the guard is told of a damaged one."""
     part = hidden(path, "part")
     part.unlink(missing_ok=True)
     require_space(path.parent, n_bytes, f"decompress {packed.name}")
     try:
-        with refused(url, packed):
+        with guard:
             _decompress(packed, part, verbose=verbose)
             check(part)
         part.replace(path)
@@ -328,11 +335,23 @@ def _decompress(packed: Path, part: Path, *, verbose: bool) -> None:
 
 
 @contextmanager
+def named_if_damaged(path: Path) -> Iterator[None]:
+    """Say that a file which was there before is damaged or not what it should be."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise OSError(
+            f"{path} is damaged, or not the file expected: {str(error).rstrip('.')}. Put a whole copy in its place, or "
+            "delete it to fetch it anew."
+        ) from error
+
+
+@contextmanager
 def refused(url: str, *paths: Path) -> Iterator[None]:
     """Remove what has been received if it turns out to be damaged or not what it should be, and say so."""
     try:
         yield
-    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except DAMAGE as error:
         if getattr(error.__cause__, "errno", None) is not None:  # the system's fault, such as too many open files
             raise OSError(f"{paths[0]} could not be checked: {error}") from error
         for path in paths:

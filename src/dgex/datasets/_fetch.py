@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 from urllib.parse import urlsplit
 
-from dgex.datasets._download import RemoteFile, fetch, pooch_module
+from dgex.datasets._download import RemoteFile, fetch, named_if_damaged, pooch_module
 from dgex.datasets._genes import GeneInfo, read_gene_info
 from dgex.io import ExpressionFile, open_expression
 from dgex.io._hdf5 import hdf5
@@ -319,7 +319,10 @@ def fetch_gene_info(
     >>> landmarks = info.gene_ids[info.is_landmark]  # doctest: +SKIP
     """
     path = _fetched("gene_info", data_home, base_url, download_if_missing, n_retries, verbose)
-    return path if return_path else read_gene_info(path)
+    if return_path:
+        return path
+    with named_if_damaged(path):
+        return read_gene_info(path)
 
 
 def _expression(

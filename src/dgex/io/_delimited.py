@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import re
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from io import BufferedIOBase
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from dgex._validation import listed
 from dgex.io._destination import ExpressionWriter
 from dgex.io._source import ExpressionFile, ExpressionFileError
-from dgex.io._text import MISSING, TextTable, next_line, number_of, open_lines, split, text_of, typed
+from dgex.io._text import MISSING, TextTable, fitted, next_line, number_of, open_lines, split, text_of, typed
 
 DELIMITERS = "\t,;"
 
@@ -47,6 +48,9 @@ MISSING_TEXT = frozenset({"", "NA", "NaN", "nan"})
 
 # Level of gzip for tables, unless told: higher ones take longer and hardly save anything on numbers.
 TEXT_COMPRESSION = 4
+
+# What the first column is called where dgex has written the file: a profile per row, and nothing but expression.
+PROFILE_ID = "profile_id"
 
 # What the first column is called in files whose rows are genes, or profiles.
 CALLED_GENES = re.compile(r"gene|probe|symbol|target|ensembl|transcript|feature", re.IGNORECASE)
@@ -102,10 +106,10 @@ class DelimitedWriter(ExpressionWriter):
         raw = self.part.open("wb")
         # Without a name and a time in its header, the same table is the same file.
         self._file: BufferedIOBase = raw
-        if self.path.name.endswith(".gz"):
+        if self.path.name.lower().endswith(".gz"):
             self._file = gzip.GzipFile("", "wb", self.compression or TEXT_COMPRESSION, raw, mtime=0)
         self._raw = raw
-        self._file.write("\t".join(["profile_id", *map(plain, self.gene_ids)]).encode() + b"\n")
+        self._file.write("\t".join([PROFILE_ID, *map(plain, self.gene_ids)]).encode() + b"\n")
 
     def _write(self, X: np.ndarray) -> None:
         for name, profile in zip(self.profile_ids[self.n_written :], X, strict=False):
@@ -126,27 +130,42 @@ def plain(name: str) -> str:
 def read_head(path: Path) -> tuple[list[str], list[list[str]], int, str]:
     """The names of all columns, the fields of the first rows, the number of lines before them, and the delimiter."""
     with open_lines(path) as file:
-        n_header_lines = 1
-        while (line := next_line(file, path)).startswith(b"#") or line.strip() == b"":
+        n_header_lines, comment = 1, ""
+        while (line := next_line(file, path).removeprefix(BOM_UTF8)).startswith(b"#") or line.strip() == b"":
             if not line:
                 raise ExpressionFileError(f"{path} holds no table: got comments or blank lines only.")
             n_header_lines += 1
+            comment = text_of(line)
         header = text_of(line)
+        if is_header_of(comment, header):
+            header, first_lines, n_header_lines = comment[1:].lstrip(), [line], n_header_lines - 1
+        else:
+            first_lines = []
         delimiter = max(DELIMITERS, key=header.count)
         if delimiter not in header:
             raise ExpressionFileError(
                 f"{path}: got {header[:50]!r} as the header, but expected names separated by tabs, commas or "
                 "semicolons."
             )
-        lines = iter(lambda: next_line(file, path), b"")
+        lines = chain(first_lines, iter(lambda: next_line(file, path), b""))
         rows = (split(text_of(line), delimiter, quoted=True) for line in lines if line.strip())
         sample = list(islice(rows, N_SAMPLED))
     names = split(header, delimiter, quoted=True)
-    if sample and len(sample[0]) == len(names) + 1:
+    is_longer = [len(row) == len(names) + 1 for row in sample]
+    if sample and all(is_longer) and any(row[-1].strip() for row in sample):
         names = ["", *names]  # as R writes row names
     while len(names) > 1 and not names[-1].strip():
         names.pop()
     return names, sample, n_header_lines, delimiter
+
+
+def is_header_of(comment: str, line: str) -> bool:
+    """Whether a line that begins with "#" names the fields of the line of numbers that follows it."""
+    delimiter = max(DELIMITERS, key=comment.count)
+    n_fields = len(split(comment, delimiter, quoted=True))
+    fields = fitted(split(line, delimiter, quoted=True), n_fields)
+    n_numbers = sum(is_number(field) for field in fields[1:])
+    return comment.startswith("#") and len(fields) == n_fields > 1 and 2 * n_numbers > n_fields - 1
 
 
 def value_fields(
@@ -165,7 +184,8 @@ def value_fields(
         return names[index] in metadata or sum(map(is_number, given)) < len(given) / 2
 
     first = 1
-    while first < len(names) and (describes(first) or names[first].strip().lower() in ANNOTATION):
+    leading = frozenset() if names[0].strip() == PROFILE_ID else ANNOTATION
+    while first < len(names) and (describes(first) or names[first].strip().lower() in leading):
         first += 1
     fields = [index for index in range(first, len(names)) if not describes(index)]
     if not fields:
@@ -185,8 +205,12 @@ def is_number(text: str) -> bool:
     return True
 
 
-def rows_are_genes(path: Path, rows: str, corner: str, row_ids: Sequence[str], column_ids: Sequence[str]) -> bool:
-    """What the rows are: as told, or by what the identifiers look like, or by what the first column is called."""
+def rows_are_genes(
+    path: Path, rows: str, corner: str, row_ids: Sequence[str] | np.ndarray, column_ids: Sequence[str]
+) -> bool:
+    """What the rows are: profiles if dgex wrote them, or as told, or by how identifiers or the first column look."""
+    if corner.strip() == PROFILE_ID:
+        return False
     if rows != "auto":
         return rows == "genes"
     of_genes = share(GENES, row_ids) + share(PROFILES, column_ids)
@@ -202,6 +226,6 @@ def rows_are_genes(path: Path, rows: str, corner: str, row_ids: Sequence[str], c
     )
 
 
-def share(pattern: re.Pattern[str], ids: Sequence[str]) -> float:
+def share(pattern: re.Pattern[str], ids: Sequence[str] | np.ndarray) -> float:
     """How many of the ids look like that."""
     return sum(bool(pattern.match(name)) for name in ids) / max(1, len(ids))

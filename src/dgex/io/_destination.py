@@ -20,7 +20,15 @@ from dgex._files import (
     synchronize,
     writing,
 )
+from dgex._frames import is_missing
+from dgex._validation import listed
 from dgex.io._source import unique_ids
+
+# Names that formats have for something else.
+TAKEN_NAMES = ("id", "_index", "", ".")
+
+# What ends a line or a name in some formats.
+LINE_ENDS = "\n\r\0"
 
 
 class ExpressionWriter(ABC):
@@ -63,8 +71,8 @@ class ExpressionWriter(ABC):
     ):
         self.path = path
         self.part = hidden(path, "part")
-        self.profile_ids = unique_ids(path, profile_ids, "profile")
-        self.gene_ids = unique_ids(path, gene_ids, "gene")
+        self.profile_ids = writable_ids(path, profile_ids, "profile")
+        self.gene_ids = writable_ids(path, gene_ids, "gene")
         self.profile_metadata = metadata_columns(profile_metadata, len(profile_ids), "profile")
         self.gene_metadata = metadata_columns(gene_metadata, len(gene_ids), "gene")
         self.compression = compression
@@ -150,22 +158,37 @@ class ExpressionWriter(ABC):
         """Finish the part."""
 
 
+def writable_ids(path: Path, ids: Sequence[str] | np.ndarray, what: str) -> np.ndarray:
+    """Ids as an array of text that every format gives back."""
+    names = unique_ids(path, ids, what)
+    if len(names) == 0:
+        raise ValueError(f"Got no {what} to write into {path.name}, but expected one or more.")
+    unique_ids(path, [name.strip() for name in names], what)  # files of text have no spaces around them
+    broken = [name for name in names if not set(name).isdisjoint(LINE_ENDS)]
+    if broken:
+        raise ValueError(f"Got {what} ids with line ends or zeros in them ({broken[0]!r}). Rename them.")
+    return names
+
+
 def metadata_columns(metadata: Mapping[str, Any], size: int, what: str) -> dict[str, np.ndarray]:
     """Metadata as arrays of numbers or of text."""
     columns = {}
     for name, values in metadata.items():
         column = np.asarray(values)
+        if not isinstance(name, str):
+            raise TypeError(f"Got metadata called {name!r}, but expected text as the name of each.")
         if column.shape != (size,):
             raise ValueError(
                 f"Got the metadata {name!r} of shape {column.shape}, but expected one value for each of {size} {what}s."
             )
-        if name == "id" or "/" in name:
-            raise ValueError(f"Got metadata called {name!r}; the name must not be 'id' or contain a slash. Rename it.")
+        if name in TAKEN_NAMES or "/" in name:
+            raise ValueError(
+                f"Got metadata called {name!r}; the name must not be {listed(map(repr, TAKEN_NAMES))} or contain a "
+                "slash. Rename it."
+            )
         if column.dtype.kind == "b":
             column = column.astype(np.int8)
         if column.dtype.kind not in "iuf":
-            column = np.array(
-                [None if value is None or value != value else str(value) for value in values], dtype=object
-            )
+            column = np.array([None if is_missing(value) else str(value) for value in values], dtype=object)
         columns[name] = column
     return columns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,12 +76,17 @@ class HDF5Writer(ExpressionWriter):
     def _open(self) -> None:
         h5py = hdf5(self.path)
         self._note = self.part.with_suffix(".progress")
+        self._digest = digest_of(self.profile_metadata, self.gene_metadata)
         if self.resume and self.part.exists() and self._note.exists():
             self._raw = GuardedFile(self.part, "r+")
-            self._file = h5py.File(self._raw, "r+")
+            try:
+                self._file = h5py.File(self._raw, "r+")
+            except OSError as error:
+                self._raw.close()
+                raise OSError(f"{self.part} cannot be resumed ({error}). Delete it to begin anew.") from error
             self._require_same_ids()
             self._matrix = self._file[self.matrix_name]
-            self.n_written = int(self._note.read_text())
+            self.n_written = self._noted()
             self._direct = direct_writer(self.part, self._matrix)
             if self._direct is not None:
                 start = self.n_written - self.n_written % self._matrix.chunks[0]
@@ -119,8 +125,20 @@ class HDF5Writer(ExpressionWriter):
         self._raw.check()
         synchronize(self.part)
         new = self._note.with_suffix(".new")
-        new.write_text(str(n_written))
+        new.write_text(f"{n_written} {self._digest}")
+        synchronize(new)
         new.replace(self._note)
+
+    def _noted(self) -> int:
+        """How many profiles the part holds."""
+        number, _, digest = self._note.read_text().partition(" ")
+        if not (number.isascii() and number.isdigit()):
+            raise ValueError(f"{self.part} cannot be resumed: {self._note} is damaged. Delete both to begin anew.")
+        if digest != self._digest:
+            raise ValueError(
+                f"{self.part} cannot be resumed: it was begun with other metadata. Delete it to begin anew."
+            )
+        return int(number)
 
     def read_back(self, profiles: slice, genes: slice) -> np.ndarray:
         """Some of what has been written."""
@@ -146,6 +164,12 @@ class HDF5Writer(ExpressionWriter):
         self._raw.check()
         if self.n_written == len(self.profile_ids):
             self._note.unlink(missing_ok=True)
+
+
+def digest_of(*metadata: dict[str, np.ndarray]) -> str:
+    """Text that other metadata are unlikely to share."""
+    columns = [(name, column.tolist()) for described in metadata for name, column in described.items()]
+    return f"{zlib.crc32(repr(columns).encode()):08x}"
 
 
 def new_matrix(h5py: ModuleType, file: Any, name: str, shape: tuple[int, int], compression: int) -> Any:

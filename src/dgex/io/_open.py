@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ def open_expression(
     if is_anndata(path):
         return AnnDataExpression(path, layer)
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ExpressionFileError(f"{path} is a pipe or a device, and a file is read more than once. Save it first.")
     with path.open("rb") as raw:
         magic = raw.read(len(HDF5))
     if not magic:
@@ -87,7 +90,7 @@ def open_expression(
         return ParquetFile(path, rows, metadata)
     with damage_explained(path):
         with open_lines(path) as text:
-            head = text.read(HEAD_BYTES)
+            head = text.read(HEAD_BYTES).removeprefix(BOM_UTF8)
         require_text(path, head, compressed=magic.startswith(GZIP))
         return GCTFile(path) if head.startswith(b"#1.") else DelimitedFile(path, rows, metadata)
 

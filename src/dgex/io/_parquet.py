@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from dgex._validation import listed
-from dgex.io._delimited import rows_are_genes
+from dgex.io._delimited import PROFILE_ID, rows_are_genes
 from dgex.io._destination import ExpressionWriter
-from dgex.io._source import ExpressionFile, ExpressionFileError, damage_explained
-
-PROFILE_ID = "profile_id"
+from dgex.io._source import ExpressionFile, ExpressionFileError, damage_explained, unique_ids
 
 # Where in the file it says which columns are metadata, and what there is to say of genes.
 DESCRIPTION = b"dgex"
@@ -48,7 +46,7 @@ class ParquetFile(ExpressionFile):
                 raise ExpressionFileError(f"{path}: got no column of numbers or no rows, but expected expression.")
             others = [name for name in schema.names if name != index and name not in values]
             described = self._file.read(columns=[index, *others])
-            ids = described.column(index).to_pylist()
+            ids = unique_ids(path, described.column(index).to_pylist(), "row")
             self._rows_are_genes = rows_are_genes(
                 path, rows, "" if index.startswith("__") else index, ids, self._values
             )

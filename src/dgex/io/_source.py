@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from dgex._frames import is_missing
 from dgex._validation import listed
 
 # Bytes of expression in a chunk, unless the caller says how many profiles.
@@ -172,9 +173,12 @@ class ExpressionFile(ABC):
 
 
 def unique_ids(path: Path, ids: Sequence[str] | np.ndarray, what: str) -> np.ndarray:
-    """Ids as an array of text; an error if one is empty or occurs twice."""
+    """Ids as an array of text; an error if one is missing, empty or occurs twice."""
+    missing = [number for number, name in enumerate(ids) if is_missing(name)]
+    if missing:
+        raise ExpressionFileError(f"{path}: the id of {what} {missing[0]} is missing. Name every {what}.")
     array = np.empty(len(ids), dtype=object)
-    array[:] = [str(name) for name in ids]
+    array[:] = [name.decode() if isinstance(name, bytes) else str(name) for name in ids]
     if len(set(array)) < len(array):
         repeated = [name for name, count in Counter(array).items() if count > 1]
         raise ExpressionFileError(
