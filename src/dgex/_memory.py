@@ -25,7 +25,7 @@ COPIES_OF_WEIGHTS = {"sgd": 3, "adamw": 4}
 USABLE = 0.8
 
 # Bytes of profiles that CPUs may copy from the host's memory, which is their own.
-LARGEST_COPY = 2**28
+LARGEST_COPY = 2**29
 
 # Where Linux tells how much memory is free, and how much this process may have (control groups, version 2).
 MEMORY_OF_LINUX = Path("/proc/meminfo")
