@@ -905,3 +905,15 @@ def test_a_damaged_part_is_named(expression, tmp_path):
             write()
     write()
     np.testing.assert_array_equal(open_expression(path).read(), X)
+
+
+def test_links_are_followed(expression, tmp_path):
+    X, described = expression
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "x.gctx", tmp_path / "x.gctx"
+    target.write_text("what was there")
+    link.symlink_to(target)
+    write_expression(link, X, **described)
+    assert link.is_symlink()
+    np.testing.assert_array_equal(open_expression(target).read(), X)
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["disk", "x.gctx", "x.gctx"]

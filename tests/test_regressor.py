@@ -1251,6 +1251,21 @@ def test_names_that_are_whole_numbers_are_checked(profiles):
     assert X.columns[0] == 12000
 
 
+def test_a_closed_form_of_values_that_are_not_standardized_is_warned_of(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**CLOSED | {"max_iter": 0, "standardize": False})
+    with pytest.warns(UserWarning, match=r"Got standardize=False and landmarks whose standard deviation is \d"):
+        model.fit(1e4 * X, y)
+    model.fit((X - X.mean(axis=0)) / X.std(axis=0), y - y.mean(axis=0))
+
+
+def test_a_trained_model_can_be_gone_on_with_for_no_epoch(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL, warm_start=True).fit(X, y)
+    before = model.predict(X)
+    np.testing.assert_array_equal(model.set_params(max_iter=0).fit(X, y).predict(X), before)
+
+
 def test_rows_of_the_same_names_have_to_be_in_the_same_order(profiles):
     X, y = (pd.DataFrame(genes, index=[f"p{row}" for row in range(len(genes))]) for genes in profiles)
     model = DGEXRegressor(hidden_layer_sizes=(4,), max_iter=1, random_state=0)

@@ -25,6 +25,11 @@ def hidden(path: Path, ending: str) -> Path:
     return path.with_name(f".{path.name}.{ending}")
 
 
+def followed(path: Path) -> Path:
+    """The file that a link leads to, or the path itself."""
+    return path.resolve() if path.is_symlink() else path
+
+
 def require_destination(path: Path, *inputs: str | os.PathLike[str] | None) -> None:
     """Raise unless a file can be written there, before hours are spent on what belongs into it.
 
@@ -75,6 +80,7 @@ def explained(path: Path, error: BaseException) -> BaseException:
 def whole(path: Path) -> Iterator[Path]:
     """A part to write into; it takes the name of the file when all went well, and is removed otherwise."""
     require_destination(path)
+    path = followed(path)
     part = hidden(path, "part")
     with writing(path):
         try:

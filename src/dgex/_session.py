@@ -47,7 +47,7 @@ from dgex._processes import (
 from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
 from dgex._sharding import Layout, devices_in_use, rounded_up
-from dgex._start import closed_form_parameters
+from dgex._start import closed_form_parameters, warn_of_other_units
 from dgex._statistics import gene_scaling
 from dgex._training import (
     BestEpoch,
@@ -215,6 +215,8 @@ def session_on(
         )
         if model.start == "closed_form" and not going_on:
             X, y = profiles
+            if not model.standardize:
+                warn_of_other_units(X[rows])
             parameters = closed_form_parameters(
                 config.network,
                 targets,
@@ -234,7 +236,7 @@ def session_on(
 def require_a_start(model: Any, n_validation_sets: int, *, going_on: bool) -> None:
     """Raise if there is no model before the first epoch where one is asked for."""
     if model.start == "random":
-        if model.max_iter == 0:
+        if model.max_iter == 0 and not going_on:
             raise ValueError("Got max_iter=0 and start='random', but random weights are no model. Train some epochs.")
     elif not n_validation_sets and not going_on:
         raise ValueError(

@@ -17,7 +17,11 @@ from dgex._derivatives import last_hidden
 from dgex._network import Layer, NetworkConfig, Parameters
 from dgex._partition import TargetSets
 from dgex._programs import Scaling
-from dgex._statistics import standardized
+from dgex._statistics import gene_statistics, standardized
+from dgex._validation import warn_user
+
+# Standard deviations, or their inverse, from which on profiles are not standardized.
+FAR_FROM_ONE = 30.0
 
 
 def closed_form_parameters(
@@ -45,6 +49,17 @@ def closed_form_parameters(
         kernel[:, members], bias[members] = output
     stacks = [Layer(*map(np.stack, zip(*layers, strict=True))) for layers in hidden]
     return (*stacks, Layer(targets.split(kernel), targets.split(bias)))
+
+
+def warn_of_other_units(X: np.ndarray) -> None:
+    """Warn if landmarks that are taken as they are do not look standardized."""
+    deviation = gene_statistics(X)[1]
+    typical = float(np.median(deviation[deviation > 0])) if deviation.any() else 1.0
+    if not 1 / FAR_FROM_ONE < typical < FAR_FROM_ONE:
+        warn_user(
+            f"Got standardize=False and landmarks whose standard deviation is {typical:.3g}, but a closed form expects "
+            "standardized expression, with deviations of about 1. Pass standardize=True, or standardize before."
+        )
 
 
 def as_seen(arrays: Arrays, scaling: Scaling) -> Arrays:

@@ -267,7 +267,7 @@ def comparison_table(
     mean     0.8833  0.2167  0.0%         0.0%       nan
     network  0.2167  0.0167  75.5%        100.0%     0.991
     """
-    if not predictions:
+    if not isinstance(predictions, Mapping) or not predictions:
         raise ValueError("Got no predictions, but expected those of at least one model: {name: predictions}.")
     baseline = next(iter(predictions)) if baseline is None else baseline
     if baseline not in predictions:

@@ -14,6 +14,7 @@ import numpy as np
 from dgex._files import (
     bytes_on_disk,
     explained,
+    followed,
     hidden,
     require_destination,
     require_space,
@@ -69,7 +70,7 @@ class ExpressionWriter(ABC):
         compression: int,
         resume: bool,
     ):
-        self.path = path
+        self.path = path = followed(path)
         self.part = hidden(path, "part")
         self.profile_ids = writable_ids(path, profile_ids, "profile")
         self.gene_ids = writable_ids(path, gene_ids, "gene")
