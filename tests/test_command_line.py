@@ -438,6 +438,17 @@ def test_output_that_nobody_reads(folder):
     assert (closed.returncode, closed.stderr) == (0, "")
 
 
+def test_training_without_a_reader_says_that_there_is_no_model(folder):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "dgex", "train", "compendium.gctx", "m.dgex", "--landmarks", "landmarks.txt"]
+    ended = subprocess.run(command, cwd=folder, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert ended.returncode == 1
+    assert ended.stderr == "dgex train: error: the reader of the output has left; the model is not finished\n"
+    assert not (folder / "m.dgex").exists()
+
+
 def test_two_tables_need_two_files(run):
     run("train", "compendium.gctx", "knn.dgex", "--landmarks", "landmarks.txt", "--method", "knn")
     status, _, errors = run("compare", "tested.tsv", "knn.dgex", "--output", "t.tsv", "--by-gene", "t.tsv")

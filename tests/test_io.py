@@ -324,6 +324,11 @@ def test_pandas_reads_and_writes_parquet(expression, tmp_path):
         ("\ufeff# of a, and b\ngene,s1,s2\nA,1,2\n", ["s1", "s2"], ["A"], [[1], [2]]),
         ("# a\tb\tc\ngene\ts1\ts2\nA\t1\t2\n", ["s1", "s2"], ["A"], [[1], [2]]),  # a comment all the same
         ("profile_id\tlength\th\nb0001\t1\t2\n", ["b0001"], ["length", "h"], [[1, 2]]),  # as dgex writes
+        ("#symbol\tTP53\nprofile_id\t7157\nb0001\t1\n", ["b0001"], ["7157"], [[1]]),  # a header of numbers
+        ("# log2, normalized, 3 batches\ngene,101,102\nA,1,2\n", ["101", "102"], ["A"], [[1], [2]]),
+        ("#Gene\tchr\tdesc\ts1\n\nENSG00000000003\tX\ta\t1\n", ["s1"], ["ENSG00000000003"], [[1]]),
+        ("s1\ts2\nENSG00000000003\t1\t\n", ["s1", "s2"], ["ENSG00000000003"], [[1], [np.nan]]),  # as R writes it
+        ("#OTU ID,GSM1\r\nb0001,2,\r\n", ["GSM1"], ["b0001"], [[2]]),
         ("cell_id,batch,A,B\nc1,x,1,2\nc2,y,3,4\n", ["c1", "c2"], ["A", "B"], [[1, 2], [3, 4]]),
     ],
 )
@@ -799,10 +804,11 @@ def test_what_cannot_be_written_is_said(expression, tmp_path):
     for names, message in (
         (["a", None], "the id of profile 1 is missing"),
         (["a", float("nan")], "the id of profile 1 is missing"),
-        (["a", "a "], "1 profile ids more than once"),
-        (["a", "  "], "the id of profile 1 is empty"),
-        (["a", "b\nc"], "ids with line ends or zeros in them"),
-        (["a", "b\0"], "ids with line ends or zeros in them"),
+        (["a", "a "], "ids that x.tsv would not give back, such as 'a '"),
+        (["a", "  "], "ids that x.tsv would not give back"),
+        (["a", "b\nc"], "line ends, zeros, spaces around them"),
+        (["a", "b\0"], "line ends, zeros, spaces around them"),
+        (["a", "\x0bb"], "would not give back"),
     ):
         with pytest.raises(ValueError, match=message):
             write_expression(tmp_path / "x.tsv", X[:2], profile_ids=names, gene_ids=described["gene_ids"])
@@ -892,13 +898,15 @@ def test_a_damaged_part_is_named(expression, tmp_path):
     with pytest.raises(ValueError, match=r"it was begun with other metadata\. Delete it to begin anew"):
         write(profile_metadata={"plate": np.arange(70) + 1})
     whole, known = part.read_bytes(), note.read_text()
-    note.write_text("")
-    with pytest.raises(ValueError, match=r"x.gctx.progress is damaged. Delete both to begin anew"):
-        write()
+    for broken in (b"", b"\xff\xfe", b"20", b"9999 " + known.encode()[3:]):
+        note.write_bytes(broken)
+        with pytest.raises(ValueError, match=r"x.gctx.progress is damaged. Delete both to begin anew"):
+            write()
     note.write_text(known)
-    part.write_bytes(whole[:3000])
-    with pytest.raises(OSError, match=r"x.gctx.part cannot be resumed .* Delete it to begin anew"):
-        write()
+    for length in (0, 3000):
+        part.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"x.gctx.part cannot be resumed: it .* Delete it to begin anew"):
+            write()
     part.write_bytes(whole)
     for _ in range(2):
         with pytest.raises(ValueError, match=r"Got [46]0 profiles"):
@@ -913,7 +921,42 @@ def test_links_are_followed(expression, tmp_path):
     target, link = tmp_path / "disk" / "x.gctx", tmp_path / "x.gctx"
     target.write_text("what was there")
     link.symlink_to(target)
+    (tmp_path / "loop.tsv").symlink_to(tmp_path / "loop.tsv")
+    with pytest.raises(OSError, match="is a link that leads to itself"):
+        write_expression(tmp_path / "loop.tsv", X, profile_ids=described["profile_ids"], gene_ids=described["gene_ids"])
+    (tmp_path / "loop.tsv").unlink()
     write_expression(link, X, **described)
     assert link.is_symlink()
     np.testing.assert_array_equal(open_expression(target).read(), X)
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["disk", "x.gctx", "x.gctx"]
+
+
+def test_the_name_that_is_given_decides_on_compression(tmp_path):
+    (tmp_path / "x.tsv.gz").symlink_to(tmp_path / "object")
+    write_expression(tmp_path / "x.tsv.gz", [[1, 2]], profile_ids=["a"], gene_ids=["x", "y"])
+    assert gzip.decompress((tmp_path / "object").read_bytes()) == b"profile_id\tx\ty\na\t1.0\t2.0\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_name"),
+    [
+        ("gene", True),
+        ("TargetID", True),
+        ("Geneid", True),
+        ("Hugo_Symbol", True),
+        ("Ensembl Gene ID", True),
+        ("ID_REF", True),
+        ("NAME", True),
+        ("profile_id", True),
+        ("sample1", False),
+        ("Sample 1", False),
+        ("GSM1", False),
+        ("s1", False),
+        ("TP53", False),
+        ("log2 TPM", False),
+        ("identity", False),
+        ("", False),
+    ],
+)
+def test_names_of_ids_are_told_from_samples(name, is_name):
+    assert bool(_delimited.ID_NAME.fullmatch(name)) == is_name

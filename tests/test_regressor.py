@@ -330,6 +330,23 @@ def test_what_fails_after_training_leaves_the_new_model(profiles):
         np.testing.assert_array_equal(failing.predict(X[:, :5]), expected.predict(X[:, :5]))
 
 
+class RecordAndRaise(RaiseAtTheEnd):
+    """A callback that writes on the estimator before it raises in the first epoch."""
+
+    def on_fit_task_end(self, estimator, context):
+        estimator.n_seen_ = 1
+        raise RuntimeError("trouble")
+
+
+def test_what_fails_while_training_leaves_the_old_model(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL).fit(X, y)
+    before = model.predict(X)
+    with pytest.raises(RuntimeError, match="trouble"):
+        model.set_callbacks(RecordAndRaise()).fit(X[:, :5], y[:, :3])
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
 class RaiseAt:
     """A callback that raises at the end of an epoch, or asks to stop."""
 

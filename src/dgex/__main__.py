@@ -58,11 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if all went well, 1 after an error, 2 if the command is wrong, 130 if interrupted."""
     options = vars(command_line().parse_args(arguments))
     command, show_traceback = options.pop("command"), options.pop("traceback")
+    finished = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = show_warning
             run(command, options)
+        finished = True
         if sys.stdout is not None:  # closed by who has called
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -70,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if command == "train":
-            print("dgex train: error: the reader of the output has left; no model was trained", file=sys.stderr)
+        if command == "train" and not finished:
+            print("dgex train: error: the reader of the output has left; the model is not finished", file=sys.stderr)
         return 1
     except EXPECTED as error:
         if show_traceback:

@@ -27,7 +27,10 @@ def hidden(path: Path, ending: str) -> Path:
 
 def followed(path: Path) -> Path:
     """The file that a link leads to, or the path itself."""
-    return path.resolve() if path.is_symlink() else path
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError):
+        raise OSError(f"{path} is a link that leads to itself. Remove it, or choose another name.") from None
 
 
 def require_destination(path: Path, *inputs: str | os.PathLike[str] | None) -> None:
@@ -35,6 +38,7 @@ def require_destination(path: Path, *inputs: str | os.PathLike[str] | None) -> N
 
     `inputs` are files that it must not be one of.
     """
+    path = followed(path)
     folder = path.absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder} to write {path.name} into. Create it first.")

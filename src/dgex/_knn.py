@@ -211,7 +211,7 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
         if not self.standardize:
             # Any common shift leaves the differences as they are; this one keeps their squares small, and integers
             # exact.
-            shift = np.rint(np.mean(landmarks.values[:100]))
+            shift = np.rint(np.mean(landmarks.values[:100], dtype=np.float64))
             landmarks, targets = (
                 genes._replace(mean=np.full(genes.mean.shape, shift)) for genes in (landmarks, targets)
             )

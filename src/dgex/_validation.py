@@ -61,6 +61,10 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 RECORDED = ("n_features_in_", "feature_names_in_", "n_outputs_", "target_names_", "_y_is_vector")
 
 
+# What estimators store at the end of a fit.
+LEARNED = ("_run", "neighbors_", "reference_quantiles_")
+
+
 def all_or_nothing(method: Method) -> Method:
     """Decorate `fit`: if it raises before it has learned, the estimator knows the genes of the fit before, or none.
 
@@ -84,9 +88,8 @@ def all_or_nothing(method: Method) -> Method:
 
 
 def has_learned(attributes: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Whether a fit has stored results, other than what validation records."""
-    names = [name for name in attributes if name.endswith("_") and not name.endswith("__") and name not in RECORDED]
-    return any(name not in before or attributes[name] is not before[name] for name in names)
+    """Whether a fit has stored its results."""
+    return any(attributes.get(name) is not before.get(name) for name in LEARNED)
 
 
 def warn_user(message: str) -> None:

@@ -107,7 +107,7 @@ def compare(
     for destination in (output, by_gene):
         if destination is not None:
             require_destination(Path(destination), measured, *paths.values(), landmarks, targets)
-    if output is not None and by_gene is not None and Path(output).absolute() == Path(by_gene).absolute():
+    if output is not None and by_gene is not None and Path(output).resolve() == Path(by_gene).resolve():
         raise ValueError(f"Got {output} for both tables, but expected two files.")
     if baseline is not None and baseline not in paths:
         raise ValueError(f"Got baseline={baseline!r}, but expected one of: {', '.join(paths)}.")

@@ -334,12 +334,19 @@ def _decompress(packed: Path, part: Path, *, verbose: bool) -> None:
     progress.end()
 
 
+def require_readable(path: Path, error: Exception) -> None:
+    """Raise if an error is the system's fault, such as too many open files, and not the file's."""
+    if getattr(error.__cause__, "errno", None) is not None:
+        raise OSError(f"{path} could not be checked: {error}") from error
+
+
 @contextmanager
 def named_if_damaged(path: Path) -> Iterator[None]:
     """Say that a file which was there before is damaged or not what it should be."""
     try:
         yield
     except DAMAGE as error:
+        require_readable(path, error)
         raise OSError(
             f"{path} is damaged, or not the file expected: {str(error).rstrip('.')}. Put a whole copy in its place, or "
             "delete it to fetch it anew."
@@ -352,8 +359,7 @@ def refused(url: str, *paths: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        if getattr(error.__cause__, "errno", None) is not None:  # the system's fault, such as too many open files
-            raise OSError(f"{paths[0]} could not be checked: {error}") from error
+        require_readable(paths[0], error)
         for path in paths:
             path.unlink(missing_ok=True)
         raise OSError(

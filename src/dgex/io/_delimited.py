@@ -56,6 +56,13 @@ PROFILE_ID = "profile_id"
 CALLED_GENES = re.compile(r"gene|probe|symbol|target|ensembl|transcript|feature", re.IGNORECASE)
 CALLED_PROFILES = re.compile(r"sample|profile|cell|barcode|subject|patient|individual|run", re.IGNORECASE)
 
+# What the column of identifiers is called, rather than a sample ("sample 1" is not such a name).
+ID_NAME = re.compile(
+    r"(\W|_|(gene|probe|symbol|target|ensembl|entrez|hugo|transcript|feature|otu|sample|profile|cell|barcode|subject|patient"
+    r"|individual|run|id|ref|name|accession|version|stable|set)s?(?![a-z]{3}))+",
+    re.IGNORECASE,
+)
+
 # What identifiers look like.
 GENES = re.compile(r"ENS[A-Z]*[GTP]\d{6,}|.+_at$|ILMN_\d+|[NX][MR]_\d+|b\d{4}$")
 PROFILES = re.compile(r"GSM\d+|[SED]RR\d+|NA\d{5}|HG\d{5}|TCGA-|GTEX-")
@@ -101,12 +108,13 @@ class DelimitedWriter(ExpressionWriter):
     """Writes a table separated by tabs, a profile per row; ids and expression only."""
 
     format = "delimited text"
+    keeps_spaces = False
 
     def _open(self) -> None:
         raw = self.part.open("wb")
         # Without a name and a time in its header, the same table is the same file.
         self._file: BufferedIOBase = raw
-        if self.path.name.lower().endswith(".gz"):
+        if self.name.lower().endswith(".gz"):
             self._file = gzip.GzipFile("", "wb", self.compression or TEXT_COMPRESSION, raw, mtime=0)
         self._raw = raw
         self._file.write("\t".join([PROFILE_ID, *map(plain, self.gene_ids)]).encode() + b"\n")
@@ -135,7 +143,7 @@ def read_head(path: Path) -> tuple[list[str], list[list[str]], int, str]:
             if not line:
                 raise ExpressionFileError(f"{path} holds no table: got comments or blank lines only.")
             n_header_lines += 1
-            comment = text_of(line)
+            comment = text_of(line) if line.startswith(b"#") else comment
         header = text_of(line)
         if is_header_of(comment, header):
             header, first_lines, n_header_lines = comment[1:].lstrip(), [line], n_header_lines - 1
@@ -151,21 +159,23 @@ def read_head(path: Path) -> tuple[list[str], list[list[str]], int, str]:
         rows = (split(text_of(line), delimiter, quoted=True) for line in lines if line.strip())
         sample = list(islice(rows, N_SAMPLED))
     names = split(header, delimiter, quoted=True)
-    is_longer = [len(row) == len(names) + 1 for row in sample]
-    if sample and all(is_longer) and any(row[-1].strip() for row in sample):
-        names = ["", *names]  # as R writes row names
+    if sample and len(sample[0]) == len(names) + 1:
+        filled_up = ID_NAME.fullmatch(names[0].strip()) and not any("".join(row[len(names) :]) for row in sample)
+        names = names if filled_up else ["", *names]  # as R writes row names
     while len(names) > 1 and not names[-1].strip():
         names.pop()
     return names, sample, n_header_lines, delimiter
 
 
 def is_header_of(comment: str, line: str) -> bool:
-    """Whether a line that begins with "#" names the fields of the line of numbers that follows it."""
+    """Whether a line that begins with "#" names the fields of the line that follows it, which is no header itself."""
     delimiter = max(DELIMITERS, key=comment.count)
-    n_fields = len(split(comment, delimiter, quoted=True))
-    fields = fitted(split(line, delimiter, quoted=True), n_fields)
-    n_numbers = sum(is_number(field) for field in fields[1:])
-    return comment.startswith("#") and len(fields) == n_fields > 1 and 2 * n_numbers > n_fields - 1
+    names = split(comment[1:].strip(), delimiter, quoted=True)
+    fields = fitted(split(line, delimiter, quoted=True), len(names))
+    has_numbers = any(is_number(field) and field.strip().lower() not in MISSING for field in fields[1:])
+    first, of_line = names[0].strip(), fields[0].strip()
+    is_named, is_header = ID_NAME.fullmatch(first), of_line == "" or ID_NAME.fullmatch(of_line)
+    return bool(len(fields) == len(names) > 1 and has_numbers and is_named and not is_header)
 
 
 def value_fields(
@@ -208,11 +218,11 @@ def is_number(text: str) -> bool:
 def rows_are_genes(
     path: Path, rows: str, corner: str, row_ids: Sequence[str] | np.ndarray, column_ids: Sequence[str]
 ) -> bool:
-    """What the rows are: profiles if dgex wrote them, or as told, or by how identifiers or the first column look."""
-    if corner.strip() == PROFILE_ID:
-        return False
+    """What the rows are: as told, or profiles if dgex wrote them, or by how identifiers or the first column look."""
     if rows != "auto":
         return rows == "genes"
+    if corner.strip() == PROFILE_ID:
+        return False
     of_genes = share(GENES, row_ids) + share(PROFILES, column_ids)
     of_profiles = share(PROFILES, row_ids) + share(GENES, column_ids)
     if max(of_genes, of_profiles) >= 0.5 and of_genes != of_profiles:

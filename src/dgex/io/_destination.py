@@ -31,6 +31,9 @@ TAKEN_NAMES = ("id", "_index", "", ".")
 # What ends a line or a name in some formats.
 LINE_ENDS = "\n\r\0"
 
+# What tables in text may have around a field.
+SPACES = " \t\ufeff"
+
 
 class ExpressionWriter(ABC):
     """Writes profiles in order; a context manager, made by :func:`create_expression`.
@@ -59,6 +62,7 @@ class ExpressionWriter(ABC):
 
     format: str
     can_resume = False
+    keeps_spaces = True  # around ids, and control characters in them
 
     def __init__(
         self,
@@ -70,10 +74,11 @@ class ExpressionWriter(ABC):
         compression: int,
         resume: bool,
     ):
+        self.name = path.name
         self.path = path = followed(path)
         self.part = hidden(path, "part")
-        self.profile_ids = writable_ids(path, profile_ids, "profile")
-        self.gene_ids = writable_ids(path, gene_ids, "gene")
+        self.profile_ids = writable_ids(path, profile_ids, "profile", keeps_spaces=self.keeps_spaces)
+        self.gene_ids = writable_ids(path, gene_ids, "gene", keeps_spaces=self.keeps_spaces)
         self.profile_metadata = metadata_columns(profile_metadata, len(profile_ids), "profile")
         self.gene_metadata = metadata_columns(gene_metadata, len(gene_ids), "gene")
         self.compression = compression
@@ -159,15 +164,19 @@ class ExpressionWriter(ABC):
         """Finish the part."""
 
 
-def writable_ids(path: Path, ids: Sequence[str] | np.ndarray, what: str) -> np.ndarray:
-    """Ids as an array of text that every format gives back."""
+def writable_ids(path: Path, ids: Sequence[str] | np.ndarray, what: str, *, keeps_spaces: bool) -> np.ndarray:
+    """Ids as an array of text that the format gives back."""
     names = unique_ids(path, ids, what)
     if len(names) == 0:
         raise ValueError(f"Got no {what} to write into {path.name}, but expected one or more.")
-    unique_ids(path, [name.strip() for name in names], what)  # files of text have no spaces around them
     broken = [name for name in names if not set(name).isdisjoint(LINE_ENDS)]
+    if not keeps_spaces:
+        broken += [name for name in names if name != name.strip(SPACES) or not name.replace("\t", "").isprintable()]
     if broken:
-        raise ValueError(f"Got {what} ids with line ends or zeros in them ({broken[0]!r}). Rename them.")
+        raise ValueError(
+            f"Got {what} ids that {path.name} would not give back, such as {broken[0]!r}: they have line ends, zeros"
+            f"{'' if keeps_spaces else ', spaces around them or control characters'}. Rename them."
+        )
     return names
 
 

@@ -78,19 +78,7 @@ class HDF5Writer(ExpressionWriter):
         self._note = self.part.with_suffix(".progress")
         self._digest = digest_of(self.profile_metadata, self.gene_metadata)
         if self.resume and self.part.exists() and self._note.exists():
-            self._raw = GuardedFile(self.part, "r+")
-            try:
-                self._file = h5py.File(self._raw, "r+")
-            except OSError as error:
-                self._raw.close()
-                raise OSError(f"{self.part} cannot be resumed ({error}). Delete it to begin anew.") from error
-            self._require_same_ids()
-            self._matrix = self._file[self.matrix_name]
-            self.n_written = self._noted()
-            self._direct = direct_writer(self.part, self._matrix)
-            if self._direct is not None:
-                start = self.n_written - self.n_written % self._matrix.chunks[0]
-                self._direct.hold(self._matrix[start : self.n_written], start)
+            self._reopen(h5py)
             return
         self._note.unlink(missing_ok=True)  # of a part that is begun anew
         self._raw = GuardedFile(self.part, "w+")
@@ -103,6 +91,22 @@ class HDF5Writer(ExpressionWriter):
         self._direct = direct_writer(self.part, self._matrix)
         if self.resume:
             self._take_note(0)
+
+    def _reopen(self, h5py: ModuleType) -> None:
+        """Go on with the part that an earlier writer has left."""
+        self._raw = GuardedFile(self.part, "r+")
+        try:
+            self._file = h5py.File(self._raw, "r+")
+        except (OSError, KeyError, RuntimeError) as error:
+            self._raw.close()
+            raise ValueError(f"{self.part} cannot be resumed: it is damaged. Delete it to begin anew.") from error
+        self._require_same_ids()
+        self._matrix = self._file[self.matrix_name]
+        self.n_written = self._noted()
+        self._direct = direct_writer(self.part, self._matrix)
+        if self._direct is not None:
+            start = self.n_written - self.n_written % self._matrix.chunks[0]
+            self._direct.hold(self._matrix[start : self.n_written], start)
 
     @abstractmethod
     def _describe(self, file: Any) -> None:
@@ -131,8 +135,9 @@ class HDF5Writer(ExpressionWriter):
 
     def _noted(self) -> int:
         """How many profiles the part holds."""
-        number, _, digest = self._note.read_text().partition(" ")
-        if not (number.isascii() and number.isdigit()):
+        number, _, digest = self._note.read_text(errors="replace").partition(" ")
+        known = number.isascii() and number.isdigit() and int(number) <= len(self.profile_ids)
+        if not (known and digest):
             raise ValueError(f"{self.part} cannot be resumed: {self._note} is damaged. Delete both to begin anew.")
         if digest != self._digest:
             raise ValueError(
@@ -149,7 +154,7 @@ class HDF5Writer(ExpressionWriter):
         for name, ids, what in zip(
             self.id_names, (self.profile_ids, self.gene_ids), ("profiles", "genes"), strict=True
         ):
-            if not np.array_equal(text_column(self.part, self._file[name]), ids):
+            if name not in self._file or not np.array_equal(text_column(self.part, self._file[name]), ids):
                 raise ValueError(
                     f"{self.part} cannot be resumed: it was begun with other {what}. Delete it to begin anew."
                 )

@@ -178,7 +178,7 @@ def unique_ids(path: Path, ids: Sequence[str] | np.ndarray, what: str) -> np.nda
     if missing:
         raise ExpressionFileError(f"{path}: the id of {what} {missing[0]} is missing. Name every {what}.")
     array = np.empty(len(ids), dtype=object)
-    array[:] = [name.decode() if isinstance(name, bytes) else str(name) for name in ids]
+    array[:] = [decoded(name) if isinstance(name, bytes) else str(name) for name in ids]
     if len(set(array)) < len(array):
         repeated = [name for name, count in Counter(array).items() if count > 1]
         raise ExpressionFileError(
@@ -188,6 +188,14 @@ def unique_ids(path: Path, ids: Sequence[str] | np.ndarray, what: str) -> np.nda
     if "" in array:
         raise ExpressionFileError(f"{path}: the id of {what} {list(array).index('')} is empty. Name every {what}.")
     return array
+
+
+def decoded(name: bytes) -> str:
+    """Bytes as text: UTF-8, or Latin-1 where it is not."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
 
 
 def positions(selection: Any, ids: np.ndarray, what: str) -> np.ndarray:
