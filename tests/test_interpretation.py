@@ -725,6 +725,8 @@ def test_genes_that_cannot_be_told_are_named(without_units):
     model, X, y = without_units
     mask = pd.Series([True] + [False] * 8, dtype=object)
     assert landmark_attribution(model, X, mask).targets.tolist() == ["0"]
+    with pytest.raises(ValueError, match=r"Got a mask of shape \(5,\)"):
+        landmark_attribution(model, X, mask[:5])
     X, y = pd.DataFrame(X, columns=LANDMARKS), pd.DataFrame(y, columns=["expression", *TARGETS[1:]])
     named = DGEXRegressor(hidden_layer_sizes=(4,), max_iter=1, random_state=0).fit(X, y)
     with pytest.raises(ValueError, match='A target is called "expression"'):

@@ -216,7 +216,7 @@ def session_on(
         if model.start == "closed_form" and not going_on:
             X, y = profiles
             if not model.standardize:
-                warn_of_other_units(X[rows])
+                warn_of_other_units(X, rows)
             parameters = closed_form_parameters(
                 config.network,
                 targets,

@@ -51,9 +51,9 @@ def closed_form_parameters(
     return (*stacks, Layer(targets.split(kernel), targets.split(bias)))
 
 
-def warn_of_other_units(X: np.ndarray) -> None:
+def warn_of_other_units(X: np.ndarray, rows: np.ndarray) -> None:
     """Warn if landmarks that are taken as they are do not look standardized."""
-    deviation = gene_statistics(X)[1]
+    deviation = gene_statistics(X, rows)[1]
     typical = float(np.median(deviation[deviation > 0])) if deviation.any() else 1.0
     if not 1 / FAR_FROM_ONE < typical < FAR_FROM_ONE:
         warn_user(

@@ -220,11 +220,14 @@ def r_gene(y_true: Any, y_pred: Any) -> np.ndarray:
     measured, inferred = _z_scores(y_true, *measured_statistics), _z_scores(y_pred, *inferred_statistics)
     # Products with equal genes may be rounded differently: the first stands for all of them.
     representative = first_equal_column(measured, measured)
+    has_copies = (representative != np.arange(n_targets)).any()
     ranks = np.empty(n_targets)
     block_columns = max(1, BLOCK_BYTES // (8 * n_targets))
     for start in range(0, n_targets, block_columns):
         genes = np.arange(start, min(start + block_columns, n_targets))
-        products = (inferred[:, genes].T @ measured)[:, representative]
+        products = inferred[:, genes].T @ measured
+        if has_copies:
+            products = products[:, representative]
         own = products[genes - start, genes]
         ranks[genes] = (products < own[:, None]).sum(axis=1) / (n_targets - 1)
     return np.where((measured_statistics[1] > 0) & (inferred_statistics[1] > 0), ranks, np.nan)

@@ -95,16 +95,16 @@ def positions_of(genes: Any, names: np.ndarray, what: str) -> np.ndarray:
     """Where genes, given by name, by number or by a mask, are among names; None for all."""
     if genes is None:
         return np.arange(len(names))
-    if np.asarray(genes).dtype.kind == "b":
-        mask = np.asarray(genes)
+    mask = np.asarray(genes)
+    if mask.dtype == object and mask.size and all(isinstance(gene, bool | np.bool_) for gene in mask.flat):
+        mask = mask.astype(bool)
+    if mask.dtype.kind == "b":
         if mask.shape != names.shape:
             raise ValueError(
                 f"Got a mask of shape {mask.shape}, but expected one value for each of {len(names)} {what}."
             )
         return np.flatnonzero(mask)
     wanted = np.atleast_1d(np.asarray(genes, dtype=object))
-    if wanted.shape == names.shape and all(isinstance(gene, bool | np.bool_) for gene in wanted):
-        return np.flatnonzero(wanted.astype(bool))
     place = {name: index for index, name in enumerate(names)}
     numbers = range(len(names))
     found = [

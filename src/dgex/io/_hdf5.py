@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dgex.io._source import LARGEST_EXPANSION, ExpressionFileError
+from dgex.io._source import LARGEST_EXPANSION, ExpressionFileError, decoded
 
 # What h5py raises, among other things, when a file contradicts itself.
 SIGNS_OF_DAMAGE = (KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
@@ -108,18 +108,9 @@ def require_written(path: Path, dataset: Any) -> None:
 
 
 def text_column(path: Path, dataset: Any) -> np.ndarray:
-    """A column of a file as text: fixed or variable length, or numbers."""
+    """A column of a file as text without padding: fixed or variable length, or numbers."""
     require_written(path, dataset)
     values = dataset[()].ravel()
     column = np.empty(len(values), dtype=object)
-    column[:] = [decoded(value) if isinstance(value, bytes) else str(value) for value in values]
+    column[:] = [decoded(value.rstrip(b"\x00 ")) if isinstance(value, bytes) else str(value) for value in values]
     return column
-
-
-def decoded(value: bytes) -> str:
-    """Text in UTF-8, or Latin-1 where it is not, without padding."""
-    value = value.rstrip(b"\x00 ")
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")

@@ -76,7 +76,8 @@ class HDF5Writer(ExpressionWriter):
     def _open(self) -> None:
         h5py = hdf5(self.path)
         self._note = self.part.with_suffix(".progress")
-        self._digest = digest_of(self.profile_metadata, self.gene_metadata)
+        if self.resume:
+            self._digest = digest_of(self.profile_metadata, self.gene_metadata)
         if self.resume and self.part.exists() and self._note.exists():
             self._reopen(h5py)
             return

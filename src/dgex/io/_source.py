@@ -190,12 +190,12 @@ def unique_ids(path: Path, ids: Sequence[str] | np.ndarray, what: str) -> np.nda
     return array
 
 
-def decoded(name: bytes) -> str:
-    """Bytes as text: UTF-8, or Latin-1 where it is not."""
+def decoded(value: bytes, encoding: str = "utf-8") -> str:
+    """Bytes as text in an encoding, or Latin-1 where it is not."""
     try:
-        return name.decode()
+        return value.decode(encoding)
     except UnicodeDecodeError:
-        return name.decode("latin-1")
+        return value.decode("latin-1")
 
 
 def positions(selection: Any, ids: np.ndarray, what: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dgex.io._source import ExpressionFileError
+from dgex.io._source import ExpressionFileError, decoded
 
 GZIP = b"\x1f\x8b"
 
@@ -50,11 +50,7 @@ def next_line(file: BufferedIOBase, path: Path) -> bytes:
 
 def text_of(line: bytes) -> str:
     """A line as text, without its end: UTF-8, or Latin-1 where it is not."""
-    line = line.rstrip(b"\r\n")
-    try:
-        return line.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
+    return decoded(line.rstrip(b"\r\n"), "utf-8-sig")
 
 
 def split(text: str, delimiter: str, *, quoted: bool) -> list[str]:
