@@ -6,17 +6,8 @@ import numpy as np
 import pytest
 
 from dgex._draws import epoch_key
-from dgex._network import (
-    ACTIVATIONS,
-    MLP,
-    Layer,
-    NetworkConfig,
-    dropout,
-    initial_parameters,
-    shown,
-    stacked,
-    sum_over_profiles,
-)
+from dgex._mlp import MLP, dropout, initial_parameters
+from dgex._network import ACTIVATIONS, Layer, NetworkConfig, shown, stacked, sum_over_profiles
 from dgex._partition import TargetSets, one_set
 
 

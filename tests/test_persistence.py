@@ -747,7 +747,7 @@ def test_headers_that_are_changed_at_random_are_read_or_refused(profiles, path):
 HOSTILE = [
     *["os.system", "builtins.eval", "builtins.exec", "subprocess.Popen", "posix.system", "numpy.load", "pickle.loads"],
     *["dgex._validation.warn_user", "dgex._validation.inspect.stack", "dgex.persistence.save_model", "dgex.io.Columns"],
-    *["dgex.__main__.main", "dgex._network.MLP", "dgex._network.nnx.Module", "dgex._session.json", "dgex._knn.Any"],
+    *["dgex.__main__.main", "dgex._mlp.MLP", "dgex._mlp.nnx.Module", "dgex._session.json", "dgex._knn.Any"],
     *[
         "dgex._training.Path",
         "dgex._programs.NetworkConfig",

@@ -849,7 +849,8 @@ def test_import_starts_no_backend():
     code = (
         "import dgex, sys; assert 'jax' not in sys.modules; "
         "from dgex import QuantileJointNormalizer, KNNGeneRegressor; assert 'jax' not in sys.modules; "
-        "from dgex import DGEXRegressor; DGEXRegressor(); from jax._src import xla_bridge; "
+        "from dgex import DGEXRegressor, recipes; DGEXRegressor(); assert 'flax' not in sys.modules; "
+        "from jax._src import xla_bridge; "
         "print(len(xla_bridge._backends))"
     )
     assert run_python(code).strip() == "0"

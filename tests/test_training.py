@@ -14,7 +14,8 @@ import pytest
 
 from dgex import _training
 from dgex._draws import epoch_key
-from dgex._network import Layer, NetworkConfig, initial_parameters, shown, stacked
+from dgex._mlp import initial_parameters
+from dgex._network import Layer, NetworkConfig, shown, stacked
 from dgex._optimizer import AT_REST, LearningRateDecay, OptimizerSettings, make_optimizer, paper_layer_rates
 from dgex._partition import TargetSets, one_set
 from dgex._profiles import ProfileSet

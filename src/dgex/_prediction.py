@@ -10,7 +10,7 @@ from concurrent.futures import Future
 import jax
 import numpy as np
 
-from dgex._network import NetworkConfig, Parameters, initial_parameters, stacked
+from dgex._network import Layer, NetworkConfig, Parameters, stacked
 from dgex._partition import TargetSets
 from dgex._programs import BLOCK_ROWS, HOST_BLOCK_ROWS, Scaling, hidden_program, place_scaling, predict_program
 from dgex._sharding import Layout, resized
@@ -151,7 +151,11 @@ def equal_parts(size: int, most: int) -> Iterator[slice]:
 def structure(config: NetworkConfig, layout: Layout) -> Parameters:
     """Shapes of the parameters on the devices."""
     padded = config.padded_to(layout.n_shards)
-    return jax.eval_shape(lambda: initial_parameters(padded, jax.random.key(0)))
+
+    def array(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((padded.n_networks, *shape), np.float32)
+
+    return tuple(Layer(array(fan_in, fan_out), array(fan_out)) for fan_in, fan_out in padded.layer_shapes)
 
 
 def placed(tree: Parameters, layout: Layout) -> Parameters:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,13 @@ import numpy as np
 import optax
 
 from dgex._draws import INITIALIZATION, epoch_key
-from dgex._network import MLP, Layer, NetworkConfig, Parameters, initial_parameters, network_keys, sum_over_profiles
+from dgex._network import Layer, NetworkConfig, Parameters, network_keys, sum_over_profiles
 from dgex._optimizer import AT_REST, OptimizerSettings, make_optimizer
 from dgex._partition import TargetSets
 from dgex._sharding import Layout, resized
+
+if TYPE_CHECKING:
+    from dgex._mlp import MLP
 
 # Profiles evaluated or predicted at a time. One fixed shape compiles one program, and gives a profile the same result
 # to the last bit whatever its neighbours are and however many there are.
@@ -102,6 +105,8 @@ def place_scaling(scaling: Scaling, sets: TargetSets, layout: Layout) -> Scaling
 
 def initial_state(config: TrainConfig, key: jax.Array, present: jax.Array | None = None) -> TrainState:
     """Random parameters and an optimiser at rest; a pure function of `key`."""
+    from dgex._mlp import initial_parameters
+
     parameters = initial_parameters(config.network, key, present)
     return TrainState(parameters, make_optimizer(config.solver, AT_REST).init(parameters))
 
@@ -158,7 +163,7 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
         def batch_loss(
             parameters: Parameters, y: jax.Array, key: jax.Array, x: jax.Array, present: jax.Array
         ) -> jax.Array:
-            prediction = MLP.of(padded.network, parameters)(x, rates.dropout if config.dropout else None, key)
+            prediction = mlp(padded.network, parameters)(x, rates.dropout if config.dropout else None, key)
             return jnp.sum(loss_of(jnp.where(present, prediction - y, 0.0))) / full_batch
 
         losses_and_gradients = for_every_network(config.network, jax.value_and_grad(batch_loss))
@@ -232,7 +237,7 @@ def hidden_program(config: NetworkConfig, layout: Layout) -> Callable[..., jax.A
     nothing = Layer(None, None)
 
     def before_output(hidden: Parameters, x: jax.Array) -> jax.Array:
-        return MLP.of(padded, (*hidden, nothing)).before_output(x)
+        return mlp(padded, (*hidden, nothing)).before_output(x)
 
     def activations(hidden: Parameters, x_mean: jax.Array, x_scale: jax.Array, x: jax.Array) -> jax.Array:
         return for_every_network(config, before_output)(hidden, x=(x - x_mean) / x_scale)
@@ -257,9 +262,19 @@ def compiler_options(platform: str) -> dict[str, bool] | None:
     return options
 
 
+def mlp(config: NetworkConfig, parameters: Parameters) -> MLP:
+    """The network with these parameters; to be called while tracing.
+
+    Flax comes with it, which takes longer to import than all of dgex and is not needed before.
+    """
+    from dgex._mlp import MLP
+
+    return MLP.of(config, parameters)
+
+
 def predictions(config: NetworkConfig, parameters: Parameters, x: jax.Array) -> jax.Array:
     """Standardized predictions of all networks of a stack, shape (n_networks, n_profiles, n_outputs)."""
-    return for_every_network(config, lambda parameters, x: MLP.of(config, parameters)(x))(parameters, x=x)
+    return for_every_network(config, lambda parameters, x: mlp(config, parameters)(x))(parameters, x=x)
 
 
 def for_every_network(config: NetworkConfig, function: Callable[..., Any]) -> Callable[..., Any]:
