@@ -10,6 +10,7 @@ from sklearn.model_selection import GridSearchCV
 
 from dgex import DGEXRegressor, KNNGeneRegressor, QuantileJointNormalizer
 from dgex.inference import predict_anndata, predict_to_file
+from dgex.interpretation import target_reliability
 from dgex.io import ExpressionFileError, open_expression
 from dgex.metrics import genewise_mae
 from dgex.preprocessing import align_genes, gene_scaling
@@ -177,9 +178,49 @@ def test_a_layer_that_cannot_be_written_is_refused_before_anything_is_inferred(a
     with pytest.raises(ValueError, match=r"Got a view of an AnnData.*adata\.copy\(\)"):
         predict_anndata(model, adata[:40], to_layer="dgex")
     adata.var["role"] = "enzyme"
-    with pytest.raises(ValueError, match="column 'role' of other content"):
+    with pytest.raises(ValueError, match=r"adata\.var has role of other content"):
         predict_anndata(model, adata, to_layer="dgex")
     assert "dgex" not in adata.layers
+
+
+def test_columns_that_are_not_of_inference_are_kept(adata, values, model):
+    X, y = (pd.DataFrame(values, columns=GENES)[names] for names in (LANDMARKS, TARGETS))
+    target_reliability(model, X, y, store=True)
+    try:
+        adata.var["error"] = "none"
+        with pytest.raises(ValueError, match=r"adata\.var has error of other content"):
+            predict_anndata(model, adata, to_layer="dgex")
+        assert set(adata.var["error"]) == {"none"}
+        with pytest.warns(UserWarning, match="The result has error of its own"):
+            predict_anndata(model, adata)
+        del adata.var["error"]
+        predict_anndata(model, adata, to_layer="dgex")
+        predict_anndata(model, adata, to_layer="dgex")  # its own columns are no obstacle
+    finally:
+        del model.target_reliability_
+
+
+def test_the_result_shares_nothing_with_its_source(adata, model):
+    adata.obsm["P"], adata.uns["k"] = np.zeros((80, 2)), {"v": [1]}
+    for source in (adata, adata[:40]):
+        inferred = predict_anndata(model, source)
+        inferred.obsm["P"][0, 0] = 7
+        inferred.uns["k"]["v"].append(2)
+        assert inferred.obsm["P"][0, 0] == 7
+        assert source.obsm["P"][0, 0] == 0
+        assert source.uns["k"]["v"] == [1]
+
+
+def test_a_measured_landmark_is_not_overwritten_by_a_target_of_another_version(values):
+    X, y = values[:, :2], values[:, 2:4]
+    genes = ["ENSG00000000001.1", "ENSG00000000002.1"], ["ENSG00000000001.2", "ENSG00000000003"]
+    model = KNNGeneRegressor(n_neighbors=1).fit(pd.DataFrame(X, columns=genes[0]), pd.DataFrame(y, columns=genes[1]))
+    names = pd.Index([f"ENSG0000000000{number}" for number in (1, 2, 3)], dtype=object)
+    adata = AnnData(values[:, :3], var=pd.DataFrame(index=names))
+    with pytest.warns(UserWarning, match="1 of 2 targets are not among the variables"):
+        predict_anndata(model, adata, to_layer="dgex")
+    np.testing.assert_array_equal(adata.layers["dgex"][:, :2], X)
+    assert adata.var["role"].tolist() == ["landmark", "landmark", "target"]
 
 
 def test_expression_can_be_in_a_layer(adata, values, model):

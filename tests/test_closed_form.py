@@ -97,6 +97,24 @@ def test_profiles_and_units_lead_to_the_same_output_layer(problem, linear_path, 
     np.testing.assert_allclose(by_kernel.bias, by_units.bias, atol=0.02)
 
 
+def test_the_intercept_keeps_its_digits_where_coefficients_are_large(monkeypatch):
+    # 1,000 profiles of a small penalty: coefficients of hundreds whose sum is nearly zero.
+    monkeypatch.setattr(_closed_form, "PENALTIES", np.array([1e-3]))
+    rng = np.random.default_rng(7)
+    weights = rng.standard_normal((12, 8))
+    X = rng.standard_normal((1200, 12)).astype(np.float32)
+    y = (np.tanh(X @ weights / 2) + 0.3 * rng.standard_normal((1200, 8))).astype(np.float32)
+    hidden, bias = orthogonal_layer(12, 16, rng)
+
+    def inputs(X, centring=0.0):
+        return Inputs(X, np.abs(X @ hidden + bias))
+
+    ingredients = Ingredients(profile_noise=False, target_penalties=False, prior=False, centring=False)
+    output = output_layer(inputs, (X[:1000], y[:1000]), (X[1000:], y[1000:]), ingredients, rng)
+    residuals = y - np.concatenate(inputs(X), axis=1) @ output.kernel - output.bias
+    np.testing.assert_allclose(residuals[:1000].mean(axis=0), 0.0, atol=1e-5)
+
+
 def test_units_are_in_orthogonal_directions(problem):
     kernel, bias = orthogonal_layer(8, 20, np.random.default_rng(0))
     assert kernel.shape == (8, 20)

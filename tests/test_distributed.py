@@ -73,7 +73,7 @@ def assert_same_model(a, b, **tolerance):
         np.testing.assert_allclose(one, other, **tolerance)
 
 
-@pytest.mark.parametrize("name", ["joint", "partitioned", "streamed", "own"])
+@pytest.mark.parametrize("name", ["joint", "partitioned", "streamed", "closed form", "own"])
 def test_two_processes_train_the_model_of_one(trained, folder, name):
     X, y = np.load(folder / "X.npy"), np.load(folder / "y.npy")
     alone = DGEXRegressor(**PARAMETERS | MODELS[name]).fit(X[:80], y[:80], X[80:], y[80:])
@@ -84,7 +84,7 @@ def test_two_processes_train_the_model_of_one(trained, folder, name):
         np.testing.assert_allclose(model.fit_prediction, alone.predict(X), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["joint", "unseeded", "partitioned", "streamed", "resumed"])
+@pytest.mark.parametrize("name", ["joint", "unseeded", "partitioned", "streamed", "closed form", "resumed"])
 def test_both_processes_end_with_the_same_model(trained, name):
     assert_same_model(*trained[name], rtol=0)
     histories = [[{**record, "seconds": 0} for record in model.history_] for model in trained[name]]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import joblib
@@ -72,7 +73,7 @@ def small_chunks(monkeypatch):
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("name", ["network", "pipeline", "knn"])
-@pytest.mark.parametrize("ending", [".gctx", ".h5ad", ".tsv.gz"])
+@pytest.mark.parametrize("ending", [".gctx", ".h5ad", ".parquet", ".tsv.gz"])
 def test_landmarks_are_written_as_measured_and_targets_as_predicted(models, frames, source, name, ending, tmp_path):
     X, _ = frames
     path = predict_to_file(models[name], source, tmp_path / f"inferred{ending}", verbose=False)
@@ -357,6 +358,34 @@ def test_a_finished_file_of_another_role_is_written_anew(models, frames, tmp_pat
     predict_to_file(models["network"], path, tmp_path / "y.gctx", **given)
     with open_expression(tmp_path / "y.gctx") as file:
         assert file.gene_metadata["role"][0] == "landmark"
+
+
+@pytest.mark.parametrize("ending", [".gctx", ".h5ad"])
+def test_a_finished_file_of_other_metadata_is_written_anew(models, frames, ending, tmp_path):
+    X, _ = frames
+    ids = {"profile_ids": list("abcd"), "gene_ids": LANDMARKS}
+    described = {"passed": np.array([True, False, True, True]), "dose": [1.0, np.nan, 3.0, 4.0], "cell": [*"uvw", None]}
+    path, result = tmp_path / "x.h5ad", tmp_path / f"y{ending}"
+    for cell in (*"uvw", None), (*"zvw", None):
+        write_expression(path, X.to_numpy()[:4], **ids, profile_metadata=described | {"cell": cell})
+        predict_to_file(models["knn"], path, result, resume=True, verbose=False)
+        with open_expression(result) as file:
+            assert file.profile_metadata["cell"].tolist() == list(cell)
+        written = result.stat().st_mtime_ns
+        predict_to_file(models["knn"], path, result, resume=True, verbose=False)
+        assert result.stat().st_mtime_ns == written
+
+
+def test_what_a_result_says_of_genes_itself_is_left_out_with_a_warning(models, frames, tmp_path):
+    X, _ = frames
+    path = tmp_path / "x.gctx"
+    about = {"role": ["kinase"] * 12}
+    write_expression(path, X.to_numpy()[:4], profile_ids=list("abcd"), gene_ids=LANDMARKS, gene_metadata=about)
+    with pytest.warns(UserWarning, match="The result has role of its own for each gene"):
+        predict_to_file(models["knn"], path, tmp_path / "y.gctx", verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict_to_file(models["knn"], tmp_path / "y.gctx", tmp_path / "z.gctx", verbose=False)
 
 
 SLOW = """

@@ -391,6 +391,11 @@ def test_npz_with_names_and_metadata(tmp_path):
         assert file.dtype == np.float64
         assert set(file.profile_metadata) == {"age"}
         assert set(file.gene_metadata) == {"gc"}
+    np.savez(tmp_path / "square.npz", X=np.eye(2), samples=["a", "b"], genes=["g", "h"], chromosome=["1", "X"])
+    with pytest.warns(UserWarning, match=r"square\.npz has as many profiles as genes, .* chromosome"):
+        square = open_expression(tmp_path / "square.npz")
+    assert not square.profile_metadata
+    assert not square.gene_metadata
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts bytes as Linux does")
@@ -806,12 +811,14 @@ def test_what_cannot_be_written_is_said(expression, tmp_path):
         (["a", float("nan")], "the id of profile 1 is missing"),
         (["a", "a "], "ids that x.tsv would not give back, such as 'a '"),
         (["a", "  "], "ids that x.tsv would not give back"),
-        (["a", "b\nc"], "line ends, zeros, spaces around them"),
-        (["a", "b\0"], "line ends, zeros, spaces around them"),
+        (["a", "b\nc"], "line ends or zeros in them, or spaces around them"),
+        (["a", "b\0"], "line ends or zeros in them, or spaces around them"),
         (["a", "\x0bb"], "would not give back"),
     ):
         with pytest.raises(ValueError, match=message):
             write_expression(tmp_path / "x.tsv", X[:2], profile_ids=names, gene_ids=described["gene_ids"])
+    with pytest.raises(ValueError, match=r"ids that x.gctx would not give back, such as 'a '"):
+        write_expression(tmp_path / "x.gctx", X[:2], profile_ids=["a", "a "], gene_ids=described["gene_ids"])
     assert list(tmp_path.iterdir()) == []
     denied = _files.explained(tmp_path, PermissionError(13, "Permission denied"))
     assert isinstance(denied, PermissionError)
@@ -875,6 +882,59 @@ def test_ids_of_bytes_and_missing_values_of_pandas(tmp_path):
     assert (tmp_path / "x.TSV.GZ").read_bytes()[:2] == b"\x1f\x8b"
     np.savez(tmp_path / "x.npz", X=np.eye(2), samples=np.array(["a", "b"], "S"), genes=np.array(["x", "y"], "S"))
     assert open_expression(tmp_path / "x.npz").gene_ids.tolist() == ["x", "y"]
+    write_expression(tmp_path / "y.gctx", np.eye(2), **names, profile_metadata={"batch": np.array([b"u", b"v"])})
+    assert open_expression(tmp_path / "y.gctx").profile_metadata["batch"].tolist() == ["u", "v"]
+    np.savez(tmp_path / "z.npz", X=np.ones((2, 3)), samples=["a", "b"], genes=list("xyz"), batch=[b"u", b"v"])
+    assert open_expression(tmp_path / "z.npz").profile_metadata["batch"].tolist() == ["u", "v"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_array_may_be_filled_anew_after_it_is_written(ending, tmp_path):
+    X, path = np.empty((2, 3), np.float32), tmp_path / f"x{ending}"
+    with create_expression(path, profile_ids=list("pqrstu"), gene_ids=["TP53", "MYC", "EGFR"]) as writer:
+        for number in range(3):
+            X[:] = number
+            writer.write(X)
+    with open_expression(path, rows="profiles") as file:
+        np.testing.assert_array_equal(file.read(genes="MYC").ravel(), [0, 0, 1, 1, 2, 2])
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_sparse_expression_is_written(ending, tmp_path):
+    X = scipy.sparse.random(20, 6, 0.3, format="csr", dtype=np.float32, random_state=0)
+    names = {"profile_ids": [f"p{number}" for number in range(20)], "gene_ids": [f"g{number}" for number in range(6)]}
+    path = tmp_path / f"x{ending}"
+    write_expression(path, X, **names)
+    with open_expression(path, rows="profiles") as file:
+        np.testing.assert_array_equal(file.read(), X.toarray())
+
+
+def test_files_of_old_anndata_are_named_as_such(expression, tmp_path):
+    X, described = expression
+    path = tmp_path / "x.h5ad"
+    write_expression(path, X, **described)
+    with h5py.File(path, "r+") as file:
+        del file["X"]
+        file.create_group("X").attrs["h5sparse_format"] = "csr"
+    with pytest.raises(ExpressionFileError, match=r"was written by AnnData before 0\.7"):
+        open_expression(path)
+    with h5py.File(path, "r+") as file:
+        del file["obs"]
+        file["obs"] = np.zeros(70, dtype=[("index", "S4")])
+    with pytest.raises(ExpressionFileError, match=r"was written by AnnData before 0\.7"):
+        open_expression(path)
+
+
+def test_sparse_half_precision_is_read(tmp_path):
+    X = np.eye(4, dtype=np.float16)
+    names = pd.Index(list("abcd"), dtype=object)
+    data = anndata.AnnData(scipy.sparse.csr_matrix(X.astype(np.float32)), pd.DataFrame(index=names))
+    data.var_names = names
+    data.write_h5ad(tmp_path / "x.h5ad")
+    with h5py.File(tmp_path / "x.h5ad", "r+") as file:
+        del file["X/data"]
+        file["X/data"] = np.ones(4, dtype=np.float16)
+    np.testing.assert_array_equal(open_expression(tmp_path / "x.h5ad").read(), X)
 
 
 def test_parquet_with_numbers_as_ids(tmp_path):

@@ -251,8 +251,11 @@ def kernel_output(seen: Inputs, y: np.ndarray, best: Attempt, *, target_penaltie
     parts = zip(seen, seen.weights(choices.share), strict=True)
     output = np.concatenate([np.float32(weight) * (part.T @ coefficients) for part, weight in parts])
     output[:n_landmarks] += prior
-    bias = np.float32(INTERCEPT) * coefficients.sum(axis=0) - means @ output
-    return Output(output, bias, choices.centring)
+    # From what is left over: a sum of large coefficients that cancel each other would have few digits.
+    precision = (1 / choices.noise).astype(np.float32)
+    left_over = precision @ y - np.concatenate([precision @ part for part in seen]) @ output
+    bias = left_over / (precision.sum() + best.penalty * multiples / INTERCEPT) - means @ output
+    return Output(output, bias.astype(np.float32), choices.centring)
 
 
 class KernelRidge:
@@ -268,7 +271,7 @@ class KernelRidge:
         self.squared_vectors = vectors**2
         self.vectors = vectors.astype(np.float32)
         self.root = root.astype(np.float32)[:, None]
-        self.others = (between_others * root).astype(np.float32) @ self.vectors
+        self.others = ((between_others * root) @ vectors).astype(np.float32)  # small beside the intercept
 
     def projected(self, y: np.ndarray) -> np.ndarray:
         """Targets of the profiles in the basis of the eigenvectors, which all other methods take."""

@@ -47,6 +47,8 @@ def frame_values(data: Any) -> Any:
     """
     if is_anndata(data):
         return dense(data.X)
+    if isinstance(data, np.ma.MaskedArray):
+        return np.ma.filled(data.astype(np.promote_types(data.dtype, np.float16)), np.nan)
     if hasattr(data, "get_columns") or hasattr(data, "is_null"):  # polars
         return data.to_numpy()
     types = getattr(data, "dtypes", None)

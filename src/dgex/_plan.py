@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from dgex._base import last_step
+from dgex._frames import is_missing
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile
 from dgex.preprocessing import find_genes
@@ -85,6 +86,14 @@ class InferencePlan:
             columns[name] = np.full(len(self.gene_ids), np.nan)
             columns[name][len(self.landmarks) :] = table[name][self.inferred]
         return columns
+
+    @property
+    def replaced(self) -> list[str]:
+        """What the source says of genes under names that the result has for something else."""
+        known = self.source.gene_metadata
+        if ROLE in known and {role for role in known[ROLE] if not is_missing(role)} <= set(ROLES):
+            return []  # of an earlier inference
+        return [name for name in (ROLE, *self.reliability) if name in known]
 
     @property
     def chunk_size(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,8 @@ PIECE_BYTES = 2**28
 CPU_PIECE_BYTES = 2**26
 
 
-class ProfileSet(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ProfileSet:
     """Some profiles of a pair of arrays, in the units of the user.
 
     On the devices, landmarks are replicated and targets divided by network and gene; on the host, both are NumPy arrays
@@ -32,11 +34,19 @@ class ProfileSet(NamedTuple):
     y: Any  # (n_networks, n_stored, targets of the largest set) on the devices, else (n_stored, n_targets)
     rows: np.ndarray  # which rows belong to the set
     targets: TargetSets
+    _placed: dict[int, jax.Array] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def on_devices(self) -> bool:
         """Whether the arrays are on the devices as a whole."""
         return isinstance(self.X, jax.Array)
+
+    def in_blocks(self, layout: Layout, block_rows: int) -> jax.Array:
+        """The row numbers on the devices, for a set whose arrays are there; put there once."""
+        if block_rows not in self._placed:
+            numbers = padded_rows(self.rows, self.X.shape[0], block_rows)
+            self._placed[block_rows] = layout.put(numbers, layout.replicated)
+        return self._placed[block_rows]
 
 
 class Piece(NamedTuple):
@@ -51,7 +61,7 @@ class Piece(NamedTuple):
 
 
 def pieces(
-    profiles: ProfileSet, order: np.ndarray, block_rows: int, layout: Layout, blocks: range, max_blocks: int
+    profiles: ProfileSet, order: np.ndarray | None, block_rows: int, layout: Layout, blocks: range, max_blocks: int
 ) -> Iterator[Piece]:
     """The given blocks of an order of profiles, at most so many at a time.
 
@@ -59,8 +69,8 @@ def pieces(
     ----------
     profiles : ProfileSet
         Where the rows are.
-    order : ndarray of int
-        Row numbers, cut into blocks of `block_rows`; the last may be short.
+    order : ndarray of int or None
+        Row numbers, cut into blocks of `block_rows`; the last may be short. None is the order of the set itself.
     block_rows : int
         Rows of a block.
     layout : Layout
@@ -71,11 +81,15 @@ def pieces(
         Blocks of a piece; fewer if their rows have to travel and take much memory.
     """
     if profiles.on_devices:
-        rows = layout.put(padded_rows(order, profiles.X.shape[0], block_rows), layout.replicated)
+        if order is None:
+            rows = profiles.in_blocks(layout, block_rows)
+        else:
+            rows = layout.put(padded_rows(order, profiles.X.shape[0], block_rows), layout.replicated)
         for start in range(blocks.start, blocks.stop, max_blocks):
             yield Piece(profiles.X, profiles.y, rows, 0, start, min(start + max_blocks, blocks.stop))
         return
 
+    order = profiles.rows if order is None else order
     row_bytes = 4 * (profiles.X.shape[1] + len(profiles.targets) * profiles.targets.largest)
     piece_bytes = CPU_PIECE_BYTES if layout.platform == "cpu" else PIECE_BYTES
     n_blocks = max(1, min(max_blocks, -(-len(order) // block_rows), piece_bytes // (row_bytes * block_rows)))

@@ -191,6 +191,13 @@ def step_program(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Tra
 
 
 @lru_cache(maxsize=128)
+def no_errors(config: NetworkConfig, layout: Layout) -> jax.Array:
+    """What `error_program` adds to first."""
+    n_outputs = config.padded_to(layout.n_shards).n_outputs
+    return layout.put(np.zeros((config.n_networks, n_outputs), dtype=np.float32), layout.divided(2))
+
+
+@lru_cache(maxsize=128)
 def error_program(config: NetworkConfig, layout: Layout) -> Callable[..., jax.Array]:
     """Adds the absolute standardised errors of some blocks of profiles, without dropout, to a sum by target."""
     padded = config.padded_to(layout.n_shards)

@@ -205,10 +205,10 @@ def session_on(
             placed(arrays, np.arange(len(arrays[0])), targets, layout, resident) for arrays in validation_sets
         ]
         if len(held_out):
-            validation = [training._replace(rows=held_out)]
+            validation = [replace(training, rows=held_out)]
         data = TrainingData(
             training,
-            monitor=training._replace(rows=monitored(rows, model.monitor_size, seed)),
+            monitor=replace(training, rows=monitored(rows, model.monitor_size, seed)),
             validation=tuple(validation),
             scaling=place_scaling(scaling, targets, layout),
             fingerprint=fingerprint(*profiles, rows),
@@ -227,6 +227,8 @@ def session_on(
                 generator(seed, CLOSED_FORM),
                 own_devices(devices)[0],
             )
+            # Where rounding lets processes choose otherwise, their networks do not fit together.
+            parameters = tuple(Layer(*(of_the_first(devices, array) for array in layer)) for layer in parameters)
             start_from(parameters, run, config, layout, n_best)
     rates = training_rates(model, config, targets, learning_rate)
     settings = {name: getattr(model, name) for name in SETTINGS}

@@ -38,6 +38,7 @@ from dgex._programs import (
     TrainState,
     error_program,
     initial_program,
+    no_errors,
     state_structure,
     step_program,
 )
@@ -294,9 +295,8 @@ def summed_errors(
     program = error_program(config, layout)
     n_profiles = len(profiles.rows)
     blocks = range(-(-n_profiles // BLOCK_ROWS))
-    shape = config.n_networks, config.padded_to(layout.n_shards).n_outputs
-    total = layout.put(np.zeros(shape, dtype=np.float32), layout.divided(2))
-    for X, y, rows, offset, start, stop in pieces(profiles, profiles.rows, BLOCK_ROWS, layout, blocks, len(blocks)):
+    total = no_errors(config, layout)
+    for X, y, rows, offset, start, stop in pieces(profiles, None, BLOCK_ROWS, layout, blocks, len(blocks)):
         total = program(total, parameters, X, y, scaling, rows, offset, n_profiles, start, stop)
         if not profiles.on_devices:
             total.block_until_ready()  # pieces that wait take memory

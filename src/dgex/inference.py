@@ -6,22 +6,27 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dgex._files import require_destination
-from dgex._plan import ROLE, ROLES, InferencePlan, inference_plan
+from dgex._frames import is_missing
+from dgex._plan import ROLE, InferencePlan, inference_plan
 from dgex._progress import Progress
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, ExpressionFileError, create_expression, open_expression
 from dgex.io._delimited import PROFILE_ID
 from dgex.io._destination import TAKEN_NAMES
 from dgex.io._h5ad import data_frame
+from dgex.io._source import as_text
 from dgex.preprocessing import find_genes
 
 __all__ = ["predict_anndata", "predict_to_file"]
+
+Metadata = Mapping[str, np.ndarray]
 
 
 def predict_to_file(
@@ -192,8 +197,18 @@ def _as_anndata(adata: Any, plan: InferencePlan, verbose: bool) -> Any:
     X = np.empty((adata.n_obs, len(plan.gene_ids)), dtype=np.float32)
     for rows, profiles in _inferred(plan, verbose):
         X[rows] = profiles
-    about = {name: dict(getattr(adata, name)) for name in ("obsm", "obsp", "uns")}
+    _warn_of_replaced(plan)
+    about = {name: {key: value.copy() for key, value in getattr(adata, name).items()} for name in ("obsm", "obsp")}
+    about["uns"] = deepcopy(dict(adata.uns))
     return AnnData(X, obs=adata.obs.copy(), var=_variables(adata.var, plan), **about)
+
+
+def _warn_of_replaced(plan: InferencePlan) -> None:
+    if plan.replaced:
+        warn_user(
+            f"The result has {listed(plan.replaced)} of its own for each gene, so what the source says under these "
+            "names is left out. Rename it to keep it."
+        )
 
 
 def _variables(known: Any, plan: InferencePlan) -> Any:
@@ -218,9 +233,12 @@ def _columns_of_layer(adata: Any, plan: InferencePlan) -> np.ndarray:
     """Where landmarks and targets are among the variables, -1 for those that are not; or why that does not work."""
     if adata.is_view:
         raise ValueError("Got a view of an AnnData, which cannot hold a layer of its own. Pass a copy: adata.copy().")
-    if ROLE in adata.var and not set(adata.var[ROLE].dropna()) <= set(ROLES):
-        raise ValueError(f"adata.var has a column {ROLE!r} of other content, which would be lost. Rename it.")
+    if plan.replaced:
+        raise ValueError(
+            f"adata.var has {listed(plan.replaced)} of other content, which would be lost. Rename these columns."
+        )
     columns = np.concatenate([plan.columns, find_genes(plan.targets, plan.source.gene_ids)])
+    columns[len(plan.landmarks) :][np.isin(columns[len(plan.landmarks) :], plan.columns)] = -1  # other versions of them
     absent = plan.targets[columns[len(plan.landmarks) :] < 0]
     if len(absent) == len(plan.targets):
         raise ValueError(
@@ -247,16 +265,18 @@ def _inferred(plan: InferencePlan, verbose: bool) -> Iterator[tuple[slice, np.nd
 def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool, verbose: bool) -> None:
     """Read ahead, infer, and write behind."""
     source, n_profiles = plan.source, len(plan.source.profile_ids)
+    _warn_of_replaced(plan)
+    metadata = _storable(source.profile_metadata), _storable(plan.gene_metadata)
     writer = create_expression(
         destination,
         profile_ids=source.profile_ids,
         gene_ids=plan.gene_ids,
-        profile_metadata=_storable(source.profile_metadata),
-        gene_metadata=_storable(plan.gene_metadata),
+        profile_metadata=metadata[0],
+        gene_metadata=metadata[1],
         compression=compression,
         resume=resume,
     )
-    if resume and not writer.part.exists() and _is_finished(plan, destination):
+    if resume and not writer.part.exists() and _is_finished(plan, metadata, destination):
         return
     with writer, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as scribe:
         _require_same_inference(plan, writer)
@@ -291,18 +311,35 @@ def _storable(metadata: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return columns
 
 
-def _is_finished(plan: InferencePlan, destination: Path) -> bool:
+def _is_finished(plan: InferencePlan, metadata: tuple[Metadata, Metadata], destination: Path) -> bool:
     """Whether the destination is what an earlier call has made of the same model and source."""
     if not destination.exists():
         return False
     try:
         with open_expression(destination) as file:
             ids = (file.profile_ids, plan.source.profile_ids), (file.gene_ids, plan.gene_ids)
-            roles = file.gene_metadata.get(ROLE, ()), plan.gene_metadata[ROLE]
-            same = all(np.array_equal(*pair) for pair in (*ids, roles))
+            same = all(np.array_equal(*pair) for pair in ids)
+            same = same and all(map(_say_the_same, metadata, (file.profile_metadata, file.gene_metadata)))
             return same and _holds(plan, len(file.profile_ids), file.read)
     except ExpressionFileError:
         return False
+
+
+def _say_the_same(metadata: Metadata, stored: Metadata) -> bool:
+    """Whether a file has these metadata, in whatever types."""
+    return set(metadata) == set(stored) and all(
+        list(map(_plain, column)) == list(map(_plain, stored[name])) for name, column in metadata.items()
+    )
+
+
+def _plain(value: Any) -> float | str | None:
+    """A value as a number if it is one, else as text."""
+    if is_missing(value):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return as_text(value).strip()
 
 
 def _require_same_inference(plan: InferencePlan, writer: Any) -> None:

@@ -80,6 +80,10 @@ def collapse_probes(
         raise ValueError(
             f"Got text for the probes of {listed(as_text)}, but expected lists of probes: {{gene: [probe]}}."
         )
+    genes = {gene: list(members) for gene, members in genes.items()}
+    repeated = [gene for gene, members in genes.items() if len(set(members)) < len(members)]
+    if repeated:
+        raise ValueError(f"Got probes more than once for {listed(repeated)}, but each counts once. Drop the repeats.")
     position = {probe: index for index, probe in enumerate(probes)}
     unknown = [probe for members in genes.values() for probe in members if probe not in position]
     if unknown and missing == "raise":

@@ -199,8 +199,8 @@ def test_padded_units_and_targets_stay_exactly_zero(solver, activation):
 
 def compiled_steps(devices, network, batch_size=16):
     layout, config, data, rates, run = training(devices, network, batch_size)
-    X, y, rows, _ = data.training
-    order = jax.device_put(padded_rows(rows, X.shape[0], batch_size), layout.replicated)
+    X, y = data.training.X, data.training.y
+    order = data.training.in_blocks(layout, batch_size)
     program = step_program(config, layout)
     return program.lower(
         run.state, np.zeros(network.n_networks, np.float32), X, y, data.scaling, order, 0, 64, rates, 0, 0, 0, 4

@@ -95,7 +95,7 @@ def write_expression(path: str | os.PathLike[str], X: Any, **described: Any) -> 
     ----------
     path : str or path-like
         The file, as in :func:`create_expression`.
-    X : array-like of shape (n_profiles, n_genes)
+    X : array-like or sparse matrix of shape (n_profiles, n_genes)
         Expression; stored as float32.
     **described
         The other arguments of :func:`create_expression`: ids, metadata, compression.

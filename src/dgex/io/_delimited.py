@@ -63,6 +63,9 @@ ID_NAME = re.compile(
     re.IGNORECASE,
 )
 
+# What there may be around a field.
+SPACES = " \t\ufeff"
+
 # What identifiers look like.
 GENES = re.compile(r"ENS[A-Z]*[GTP]\d{6,}|.+_at$|ILMN_\d+|[NX][MR]_\d+|b\d{4}$")
 PROFILES = re.compile(r"GSM\d+|[SED]RR\d+|NA\d{5}|HG\d{5}|TCGA-|GTEX-")
@@ -108,7 +111,11 @@ class DelimitedWriter(ExpressionWriter):
     """Writes a table separated by tabs, a profile per row; ids and expression only."""
 
     format = "delimited text"
-    keeps_spaces = False
+
+    @staticmethod
+    def gives_back(name: str) -> bool:
+        """Whether there are no spaces around an id and no control characters in it."""
+        return name == name.strip(SPACES) and name.replace("\t", "").isprintable()
 
     def _open(self) -> None:
         raw = self.part.open("wb")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -23,16 +23,13 @@ from dgex._files import (
 )
 from dgex._frames import is_missing
 from dgex._validation import listed
-from dgex.io._source import unique_ids
+from dgex.io._source import as_text, unique_ids
 
 # Names that formats have for something else.
 TAKEN_NAMES = ("id", "_index", "", ".")
 
 # What ends a line or a name in some formats.
 LINE_ENDS = "\n\r\0"
-
-# What tables in text may have around a field.
-SPACES = " \t\ufeff"
 
 
 class ExpressionWriter(ABC):
@@ -62,7 +59,6 @@ class ExpressionWriter(ABC):
 
     format: str
     can_resume = False
-    keeps_spaces = True  # around ids, and control characters in them
 
     def __init__(
         self,
@@ -77,8 +73,8 @@ class ExpressionWriter(ABC):
         self.name = path.name
         self.path = path = followed(path)
         self.part = hidden(path, "part")
-        self.profile_ids = writable_ids(path, profile_ids, "profile", keeps_spaces=self.keeps_spaces)
-        self.gene_ids = writable_ids(path, gene_ids, "gene", keeps_spaces=self.keeps_spaces)
+        self.profile_ids = writable_ids(path, profile_ids, "profile", self.gives_back)
+        self.gene_ids = writable_ids(path, gene_ids, "gene", self.gives_back)
         self.profile_metadata = metadata_columns(profile_metadata, len(profile_ids), "profile")
         self.gene_metadata = metadata_columns(gene_metadata, len(gene_ids), "gene")
         self.compression = compression
@@ -95,10 +91,10 @@ class ExpressionWriter(ABC):
 
         Parameters
         ----------
-        X : array-like of shape (n_profiles, n_genes)
+        X : array-like or sparse matrix of shape (n_profiles, n_genes)
             Expression; stored as float32.
         """
-        X = np.asarray(X, dtype=np.float32)
+        X = np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float32)  # may be sparse
         left = len(self.profile_ids) - self.n_written
         if X.ndim != 2 or X.shape[1] != len(self.gene_ids) or len(X) > left:
             raise ValueError(
@@ -151,6 +147,11 @@ class ExpressionWriter(ABC):
             with suppress(OSError):
                 self.part.unlink(missing_ok=True)
 
+    @staticmethod
+    def gives_back(name: str) -> bool:
+        """Whether an id is read as it was written, if it has no line ends or zeros, which no format gives back."""
+        return True
+
     @abstractmethod
     def _open(self) -> None:
         """Create the part with everything but expression, or open the one to be resumed."""
@@ -164,18 +165,18 @@ class ExpressionWriter(ABC):
         """Finish the part."""
 
 
-def writable_ids(path: Path, ids: Sequence[str] | np.ndarray, what: str, *, keeps_spaces: bool) -> np.ndarray:
+def writable_ids(
+    path: Path, ids: Sequence[str] | np.ndarray, what: str, gives_back: Callable[[str], bool]
+) -> np.ndarray:
     """Ids as an array of text that the format gives back."""
     names = unique_ids(path, ids, what)
     if len(names) == 0:
         raise ValueError(f"Got no {what} to write into {path.name}, but expected one or more.")
-    broken = [name for name in names if not set(name).isdisjoint(LINE_ENDS)]
-    if not keeps_spaces:
-        broken += [name for name in names if name != name.strip(SPACES) or not name.replace("\t", "").isprintable()]
+    broken = [name for name in names if not (set(name).isdisjoint(LINE_ENDS) and gives_back(name))]
     if broken:
         raise ValueError(
-            f"Got {what} ids that {path.name} would not give back, such as {broken[0]!r}: they have line ends, zeros"
-            f"{'' if keeps_spaces else ', spaces around them or control characters'}. Rename them."
+            f"Got {what} ids that {path.name} would not give back, such as {broken[0]!r}: they have line ends or zeros "
+            "in them, or spaces around them or control characters, which not every format keeps. Rename them."
         )
     return names
 
@@ -199,6 +200,6 @@ def metadata_columns(metadata: Mapping[str, Any], size: int, what: str) -> dict[
         if column.dtype.kind == "b":
             column = column.astype(np.int8)
         if column.dtype.kind not in "iuf":
-            column = np.array([None if is_missing(value) else str(value) for value in values], dtype=object)
+            column = np.array([None if is_missing(value) else as_text(value) for value in values], dtype=object)
         columns[name] = column
     return columns

@@ -126,6 +126,11 @@ class GCTXWriter(HDF5Writer):
     matrix_name = MATRIX
     id_names = f"{PROFILES}/id", f"{GENES}/id"
 
+    @staticmethod
+    def gives_back(name: str) -> bool:
+        """Whether an id does not end like one that is padded."""
+        return not name.endswith(" ")
+
     def _describe(self, file: Any) -> None:
         file.attrs["version"] = np.bytes_(VERSION)
         file.attrs["src"] = self.path.name

@@ -41,6 +41,11 @@ class H5ADFile(ExpressionFile):
         with damage_explained(path, Exception):  # AnnData raises errors of its own
             try:
                 name = matrix_name(path, self._file, layer)
+                if self._file.get("obs", getclass=True) is h5py.Dataset or "h5sparse_format" in self._file[name].attrs:
+                    raise ExpressionFileError(
+                        f"{path} was written by AnnData before 0.7, which stored tables and sparse matrices in another "
+                        "way. Read it with anndata and write it again."
+                    )
                 obs, var = read_elem(self._file["obs"]), read_elem(self._file["var"])
                 self._matrix: Any
                 if self._file.get(name, getclass=True) is h5py.Group:
@@ -99,7 +104,8 @@ class SparseMatrix:
             chosen = wanted[first:last]
             low, high = chosen[0], chosen[-1] + 1
             stored = slice(starts[low], starts[high])
-            arrays = self._group["data"][stored], self._group["indices"][stored], starts[low : high + 1] - starts[low]
+            values = self._group["data"][stored].astype(dtype, copy=False)  # SciPy has no float16
+            arrays = values, self._group["indices"][stored], starts[low : high + 1] - starts[low]
             part = csr_matrix(arrays, shape=(high - low, n_minor))
             part.check_format(full_check=True)  # or a damaged file would be read beyond its arrays
             result[first:last] = part[chosen - low][:, minor].toarray()

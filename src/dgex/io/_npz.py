@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from dgex._validation import listed, warn_user
 from dgex.io._hdf5 import floating
-from dgex.io._source import LARGEST_EXPANSION, ExpressionFile, ExpressionFileError, damage_explained
+from dgex.io._source import LARGEST_EXPANSION, ExpressionFile, ExpressionFileError, as_text, damage_explained
 
 EXPRESSION = "X"
 PROFILE_NAMES = ("profile_ids", "samples", "profiles", "obs_names")
@@ -41,11 +42,21 @@ class NpzFile(ExpressionFile):
                 raise ExpressionFileError(
                     f"{path}: got {EXPRESSION!r} of shape {shape}, but expected profiles and genes."
                 )
+            sizes = [(size,) for size in shape]
+            described = [name for name, (size, _) in shapes.items() if size in sizes and name not in (profiles, genes)]
+            if described and shape[0] == shape[1]:
+                warn_user(
+                    f"{path.name} has as many profiles as genes, and does not say which of them {listed(described)} "
+                    "describes, so that is left out."
+                )
+                described = []
             metadata: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
             with np.load(path, allow_pickle=False) as arrays:
-                for name, (size, _) in shapes.items():
-                    if name not in (EXPRESSION, profiles, genes) and size in ((shape[0],), (shape[1],)):
-                        metadata[size != (shape[0],)][name] = arrays[name]
+                for name in described:
+                    column = arrays[name]
+                    if column.dtype.kind == "S":
+                        column = np.array([as_text(value) for value in column.tolist()], dtype=object)
+                    metadata[shapes[name][0] != sizes[0]][name] = column
                 super().__init__(
                     path,
                     profile_ids=arrays[profiles],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -31,7 +32,7 @@ class ParquetFile(ExpressionFile):
     def __init__(self, path: Path, rows: str, metadata: Sequence[str]):
         pa, parquet = arrow(path)
         with damage_explained(path, *self.signs_of_damage):
-            self._file = parquet.ParquetFile(path)
+            self._file, self._one_at_a_time = parquet.ParquetFile(path), Lock()
             schema = self._file.schema_arrow
             numeric = {
                 name
@@ -70,7 +71,8 @@ class ParquetFile(ExpressionFile):
         group_of = np.searchsorted(self._starts, lines, side="right") - 1
         for group in np.unique(group_of):
             chosen = group_of == group
-            table = self._file.read_row_group(int(group), columns=sorted(set(names)))
+            with self._one_at_a_time:  # what pyarrow reads ahead is for one reader
+                table = self._file.read_row_group(int(group), columns=sorted(set(names)))
             for place, name in enumerate(names):
                 values = table.column(name).to_numpy()
                 result[chosen, place] = values[lines[chosen] - self._starts[group]]
@@ -108,7 +110,7 @@ class ParquetWriter(ExpressionWriter):
         self._waiting: list[np.ndarray] = []
 
     def _write(self, X: np.ndarray) -> None:
-        self._waiting.append(X)
+        self._waiting.append(X.copy())  # the caller may fill the same array again
         if sum(map(len, self._waiting)) >= self._rows:
             self._write_group(self.n_written + len(X))
 

@@ -178,16 +178,21 @@ def unique_ids(path: Path, ids: Sequence[str] | np.ndarray, what: str) -> np.nda
     if missing:
         raise ExpressionFileError(f"{path}: the id of {what} {missing[0]} is missing. Name every {what}.")
     array = np.empty(len(ids), dtype=object)
-    array[:] = [decoded(name) if isinstance(name, bytes) else str(name) for name in ids]
+    array[:] = [as_text(name) for name in ids]
     if len(set(array)) < len(array):
         repeated = [name for name, count in Counter(array).items() if count > 1]
         raise ExpressionFileError(
             f"{path}: got {len(repeated)} {what} ids more than once ({listed(repeated)}), but expected unique ids. "
-            "Rename or average them before writing the file."
+            "Rename or average them first."
         )
     if "" in array:
         raise ExpressionFileError(f"{path}: the id of {what} {list(array).index('')} is empty. Name every {what}.")
     return array
+
+
+def as_text(value: Any) -> str:
+    """Anything as text; bytes are decoded."""
+    return decoded(value) if isinstance(value, bytes) else str(value)
 
 
 def decoded(value: bytes, encoding: str = "utf-8") -> str:
