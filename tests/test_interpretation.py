@@ -36,6 +36,7 @@ from dgex.interpretation._activations import adjusted_r2
 from dgex.io import open_expression, write_expression
 from dgex.metrics import genewise_correlation, genewise_mae, r_gene
 from dgex.persistence import load_model, save_model
+from dgex.plotting import PredictionDisplay
 from dgex.preprocessing import gene_scaling
 
 ACTIVATIONS = {
@@ -441,7 +442,36 @@ def test_programs_of_generated_profiles_are_found_by_their_landmarks():
     assert shares["jacobian"][1] > shares["linear"][1]
 
 
+def test_numbers_that_are_names_of_others_are_refused(frames):
+    X, y = frames
+    ids = [str(number) for number in range(2, 2 + y.shape[1])]
+    model = KNNGeneRegressor().fit(X, y.set_axis(ids, axis=1))
+    network = fitted((X, y.set_axis(ids, axis=1)))
+    with pytest.raises(
+        ValueError, match=r"Got 3, which is the number of '5' and the name of another"
+    ):
+        landmark_attribution(network, X, targets=[3])
+    last = int(ids[-1])
+    assert landmark_attribution(network, X, targets=[0, last]).targets.tolist() == ["2", ids[-1]]
+    shape = PredictionDisplay.from_estimator(model, X, y.set_axis(ids, axis=1), target="3")
+    np.testing.assert_array_equal(shape.measured, y.iloc[:, 1])
+    with pytest.raises(ValueError, match=r"Got target=3, which is the number of '5' and the name of target 1"):
+        PredictionDisplay.from_estimator(model, X, y.set_axis(ids, axis=1), target=3)
+
+
 # Reliability.
+
+
+def test_reliability_of_a_search_in_a_pipeline_knows_genes_and_units(frames):
+    X, y = frames
+    search = GridSearchCV(fitted(frames), {"max_iter": [8]}, cv=2)
+    model = make_pipeline(StandardScaler().set_output(transform="pandas"), search).fit(X, y)
+    best = model[-1].best_estimator_
+    table = target_reliability(model, X, y, store=True)
+    np.testing.assert_array_equal(table["error"], genewise_mae(y, model.predict(X), scale=best.target_scale_))
+    assert best.target_reliability_ is table
+    with pytest.raises(ValueError, match="y"):
+        target_reliability(model, X, y[y.columns[::-1]])
 
 
 def test_reliability_is_of_the_metrics(frames):
@@ -503,7 +533,9 @@ def test_columns_of_the_same_names_are_the_users_unless_the_model_knows_better(f
     assert predict_anndata(model, adata).var["error"].tolist()[:12] == ["none"] * 12
     assert predict_anndata(model, adata.copy(), to_layer="inferred").var["error"].tolist() == ["none"] * 21
     table = target_reliability(model, X, y, store=True)
-    np.testing.assert_allclose(predict_anndata(model, adata).var["error"].to_numpy()[12:], table["error"])
+    with pytest.warns(UserWarning, match="The result has error of its own"):
+        inferred = predict_anndata(model, adata)
+    np.testing.assert_allclose(inferred.var["error"].to_numpy()[12:], table["error"])
 
 
 def test_reliability_of_another_fit_is_not_passed_on(frames, tmp_path):
@@ -586,6 +618,19 @@ def test_enrichment_is_fishers_exact_test_with_benjamini_and_hochberg(tmp_path):
         assert row["overlap"] == len(row["genes"]) == len(set(genes) & set(sets[row["gene_set"]]))
         assert row["fold"] == pytest.approx(row["overlap"] * 200 / (20 * len(genes)))
     assert table["list_size"].tolist() == [len(genes)] * len(table)
+
+
+def test_gene_sets_of_numbers_and_lists_of_hubs(frames):
+    table = gene_set_table([1, 2, 3], {"a": [1, 2, 3, 4, 5, 6]}, background=range(1, 50))
+    assert table["overlap"].tolist() == [3]
+    model = fitted(frames)
+    hubs = hub_units(model, weights=major_weights(model, 1.0, 1.0))
+    sets = {"all": TARGETS}
+    expected = gene_set_table(HubUnits(hubs[:2]), sets, min_size=1)
+    assert gene_set_table(list(hubs[:2]), sets, min_size=1)["list"].tolist() == expected["list"].tolist()
+    attribution = landmark_attribution(fitted(frames), frames[0])
+    with pytest.raises(ValueError, match="Got n_top=100 of 9 targets, but expected fewer"):
+        gene_set_table(attribution, sets)
 
 
 def test_lists_without_a_known_gene_are_no_tests():

@@ -5,7 +5,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error
 from sklearn.model_selection import GridSearchCV
 
-from dgex import metrics
+from dgex import KNNGeneRegressor, metrics
 
 
 @pytest.fixture
@@ -147,6 +147,22 @@ def test_scales_and_predictions_are_checked(pair):
         metrics.overall_error(*pair, scale=np.ones((pair[0].shape[1], 1)))
     with pytest.raises(ValueError, match="at least one model"):
         metrics.comparison_table(pair[0], {})
+    assert "('ridge', 1)" in str(metrics.comparison_table(pair[0], {("ridge", 1): pair[1]}))
+    frames = [pd.DataFrame(values).add_prefix("g") for values in pair]
+    scale = frames[0].std()
+    expected = metrics.overall_error(*pair, scale=scale.to_numpy())
+    assert metrics.overall_error(*frames, scale=scale) == pytest.approx(expected)
+    assert metrics.overall_error(*pair, scale=scale) == pytest.approx(expected)
+    with pytest.raises(ValueError, match=r"Got a scale of other genes, or in another order\. Pass scale\[y\.columns\]"):
+        metrics.genewise_mae(*frames, scale=scale[::-1])
+
+
+def test_masked_values_are_missing_values(pair):
+    masked = np.ma.masked_greater(pair[0], 8.5)
+    with pytest.raises(ValueError, match="y_true contains NaN"):
+        metrics.genewise_mae(masked, pair[1])
+    with pytest.raises(ValueError, match="contains NaN"):
+        KNNGeneRegressor().fit(masked, pair[1])
 
 
 def test_equal_genes_are_equally_correlated():

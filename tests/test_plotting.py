@@ -107,6 +107,48 @@ def test_errors_of_estimators_are_those_of_their_predictions(pyplot, profiles, m
     assert scaled.plot().ax_.get_xlabel() == "mean absolute error (standardized expression)"
 
 
+def test_errors_too_narrow_for_a_curve_are_a_vertical_line(pyplot):
+    errors = {"network": some_errors(300)[0], "other": some_errors(300)[1]}
+    errors["nearly perfect"] = errors["network"] / 1000
+    for unit in (1.0, 1e-6):
+        display = drawn(plotting.GenewiseErrorDisplay({name: own * unit for name, own in errors.items()}).plot())
+        network, _, nearly_perfect = display.lines_
+        assert len(network.get_xdata()) > 100
+        assert nearly_perfect.get_xdata() == pytest.approx([np.median(errors["nearly perfect"]) * unit] * 2)
+
+
+def test_rows_and_columns_in_another_order_are_refused(profiles, models):
+    X, y = (pd.DataFrame(values).add_prefix(prefix) for values, prefix in zip(profiles, "xy", strict=True))
+    X.index = y.index = [f"p{number}" for number in range(len(X))]
+    model = LinearRegression().fit(X, y)
+    turned = y.iloc[::-1]
+    for compute in (
+        lambda: plotting.GenewiseErrorDisplay.from_estimator(model, X, turned),
+        lambda: plotting.GenewiseComparisonDisplay.from_estimator(model, model, X, turned),
+        lambda: plotting.PredictionDisplay.from_estimator(model, X, turned, target=0),
+        lambda: plotting.PredictionDisplay.from_predictions(y, turned, target=0),
+    ):
+        with pytest.raises(ValueError, match=r"Bring .* into the order of"):
+            compute()
+    with pytest.raises(ValueError, match="different genes, or in another order"):
+        plotting.PredictionDisplay.from_predictions(y, y[y.columns[::-1]], target="y0")
+
+
+def test_styles_of_clouds_have_their_short_names(pyplot):
+    errors = some_errors(300)
+    with pyplot.style.context("dark_background"):
+        display = drawn(plotting.GenewiseComparisonDisplay(*errors).plot(points_kw={"lw": 2.0}))
+        assert display.texts_[0].get_bbox_patch().get_facecolor()[:3] == (0, 0, 0)
+        assert display.diagonal_.get_color() == "white"
+    assert display.points_.get_linewidths().tolist() == [2.0]
+    with pytest.raises(TypeError, match="Got ax=Figure, but expected axes"):
+        plotting.GenewiseComparisonDisplay(*errors).plot(pyplot.figure())
+    ax = pyplot.figure().subplots()
+    ax.set_xscale("log")
+    with pytest.raises(ValueError, match="Set their scale after plot"):
+        plotting.GenewiseComparisonDisplay(*errors).plot(ax)
+
+
 def test_equal_errors_are_a_vertical_line(pyplot):
     errors = {"perfect": np.zeros(300), "same": np.full(300, 0.3), "network": some_errors(300)[0]}
     display = drawn(plotting.GenewiseErrorDisplay(errors).plot())
@@ -527,6 +569,17 @@ def test_training_of_several_networks_marks_each_best_epoch(pyplot, profiles):
     np.testing.assert_array_equal(display.best_["DGEXRegressor"].get_xdata(), [2, 4])
     assert [column for _, column in display.lines_] == ["train_mae", "validation_mae_0"]
     assert legend_labels(display) == ["training", "validation", "best epoch"]
+
+
+def test_a_start_that_is_best_has_no_mark(pyplot, profiles):
+    X, y = profiles
+    model = DGEXRegressor(hidden_layer_sizes=8, max_iter=4, n_partitions=2, random_state=0).fit(X, y)
+    for best, marks in (([0, 4], [4]), ([0, 0], None)):
+        model.best_epoch_ = np.array(best)
+        display = drawn(plotting.TrainingCurveDisplay.from_estimator(model).plot())
+        assert (marks is None) == (display.best_ == {})
+        if marks:
+            np.testing.assert_array_equal(display.best_["DGEXRegressor"].get_xdata(), marks)
 
 
 def test_training_of_one_epoch_is_seen(pyplot, profiles):

@@ -26,7 +26,7 @@ from dgex._memory import (
     shortage_explained,
     training_demand,
 )
-from dgex._network import Layer, NetworkConfig
+from dgex._network import Layer, NetworkConfig, Parameters
 from dgex._optimizer import (
     CosineDecay,
     LearningRateDecay,
@@ -215,24 +215,40 @@ def session_on(
         )
         if model.start == "closed_form" and not going_on:
             X, y = profiles
-            if not model.standardize:
-                warn_of_other_units(X, rows)
-            parameters = closed_form_parameters(
-                config.network,
-                targets,
-                (X[rows], y[rows]),
-                validation_sets[0] if validation_sets else (X[held_out], y[held_out]),
-                scaling,
-                Ingredients(*(getattr(model, f"start_{field.name}") for field in fields(Ingredients))),
-                generator(seed, CLOSED_FORM),
-                own_devices(devices)[0],
+            chosen_on = validation_sets[0] if validation_sets else (X[held_out], y[held_out])
+            random = generator(seed, CLOSED_FORM)
+            parameters = parameters_to_start_from(
+                model, config, layout, targets, profiles, rows, chosen_on, scaling, random
             )
-            # Where rounding lets processes choose otherwise, their networks do not fit together.
-            parameters = tuple(Layer(*(of_the_first(devices, array) for array in layer)) for layer in parameters)
             start_from(parameters, run, config, layout, n_best)
     rates = training_rates(model, config, targets, learning_rate)
     settings = {name: getattr(model, name) for name in SETTINGS}
     return Session(config, layout, data, rates, scaling, run, settings, demand)
+
+
+def parameters_to_start_from(
+    model: Any,
+    config: TrainConfig,
+    layout: Layout,
+    targets: TargetSets,
+    profiles: Arrays,
+    rows: np.ndarray,
+    validation: Arrays,
+    scaling: Scaling,
+    random: np.random.Generator,
+) -> Parameters:
+    """The parameters in closed form, in all processes those of the first."""
+    X, y = profiles
+    if not model.standardize:
+        warn_of_other_units(X, rows)
+    ingredients = Ingredients(*(getattr(model, f"start_{field.name}") for field in fields(Ingredients)))
+    device = own_devices(layout.devices)[0]
+    train = X[rows], y[rows]
+    parameters = closed_form_parameters(
+        config.network, targets, train, validation, scaling, ingredients, random, device
+    )
+    # Where rounding lets processes choose otherwise, their networks do not fit together.
+    return tuple(Layer(*(of_the_first(layout.devices, array) for array in layer)) for layer in parameters)
 
 
 def require_a_start(model: Any, n_validation_sets: int, *, going_on: bool) -> None:

@@ -151,6 +151,14 @@ def require_same_profiles(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -
         )
 
 
+def require_alike(y_true: Any, y_pred: Any) -> None:
+    """Raise if measured and inferred expression have names of other profiles or genes, or in another order."""
+    require_same_profiles(y_true, y_pred, ("y_true", "y_pred"))
+    measured, inferred = column_names(y_true), column_names(y_pred)
+    if measured is not None and inferred is not None and not np.array_equal(measured, inferred):
+        raise ValueError("Got y_true and y_pred with different genes, or in another order. Select the same columns.")
+
+
 def validated_profiles(
     estimator: Any,
     X: Any,

@@ -14,10 +14,10 @@ import numpy as np
 from sklearn.metrics import make_scorer
 from sklearn.utils.validation import check_array
 
-from dgex._frames import column_names, frame_values
+from dgex._frames import column_names, frame_values, row_names
 from dgex._statistics import divisors, gene_statistics, standardized
 from dgex._table import ComparisonTable
-from dgex._validation import FLOAT_TYPES, first_equal_column, require_same_profiles
+from dgex._validation import FLOAT_TYPES, first_equal_column, require_alike
 
 # Bytes of temporary arrays.
 BLOCK_BYTES = 2**26
@@ -41,14 +41,14 @@ class OverallError(NamedTuple):
     std: float
 
 
-def genewise_mae(y_true: Any, y_pred: Any, *, scale: np.ndarray | None = None) -> np.ndarray:
+def genewise_mae(y_true: Any, y_pred: Any, *, scale: Any = None) -> np.ndarray:
     """Mean absolute error of every target gene.
 
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n_profiles, n_targets) or (n_profiles,)
         Measured and inferred expression.
-    scale : ndarray of shape (n_targets,), default=None
+    scale : array-like of shape (n_targets,), default=None
         What to divide each gene's error by, such as the standard deviations in training.
 
     Returns
@@ -62,11 +62,9 @@ def genewise_mae(y_true: Any, y_pred: Any, *, scale: np.ndarray | None = None) -
     >>> genewise_mae([[1.0, 2.0], [3.0, 4.0]], [[1.5, 2.0], [2.0, 3.0]])
     array([0.75, 0.5 ])
     """
+    genes = column_names(y_true)
     y_true, y_pred = _checked_pair(y_true, y_pred)
-    if scale is not None and np.shape(scale) != (y_true.shape[1],):
-        raise ValueError(
-            f"Got a scale of shape {np.shape(scale)}, but expected one number for each of the {y_true.shape[1]} genes."
-        )
+    scale = None if scale is None else _checked_scale(scale, y_true.shape[1], genes)
     total = np.zeros(y_true.shape[1])
     for rows in _row_blocks(y_true):
         total += np.abs(y_true[rows] - y_pred[rows]).sum(axis=0, dtype=np.float64)
@@ -74,14 +72,14 @@ def genewise_mae(y_true: Any, y_pred: Any, *, scale: np.ndarray | None = None) -
     return errors if scale is None else errors / scale
 
 
-def overall_error(y_true: Any, y_pred: Any, *, scale: np.ndarray | None = None) -> OverallError:
+def overall_error(y_true: Any, y_pred: Any, *, scale: Any = None) -> OverallError:
     """Mean and standard deviation over target genes of the gene-wise mean absolute error, as in the paper's tables.
 
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n_profiles, n_targets) or (n_profiles,)
         Measured and inferred expression.
-    scale : ndarray of shape (n_targets,), default=None
+    scale : array-like of shape (n_targets,), default=None
         What to divide each gene's error by.
 
     Returns
@@ -237,7 +235,7 @@ def comparison_table(
     y_true: Any,
     predictions: Mapping[str, Any],
     *,
-    scale: np.ndarray | None = None,
+    scale: Any = None,
     baseline: str | None = None,
 ) -> ComparisonTable:
     """Compare models on the same measured expression.
@@ -248,7 +246,7 @@ def comparison_table(
         Measured expression.
     predictions : mapping of str to array-like of shape (n_profiles, n_targets)
         Inferred expression by model; "model name": predictions.
-    scale : ndarray of shape (n_targets,), default=None
+    scale : array-like of shape (n_targets,), default=None
         What to divide each gene's error by.
     baseline : str, default=None
         The model that the others are compared with; None for the first.
@@ -282,7 +280,7 @@ def comparison_table(
         defined = correlations[~np.isnan(correlations)]
         rows.append(
             {
-                "model": model,
+                "model": str(model),
                 "error": float(errors[model].mean()),
                 "sd": float(errors[model].std()),
                 "improvement": relative_improvement(errors[model].mean(), errors[baseline].mean()),
@@ -365,11 +363,20 @@ def _checked_pair(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
             f"Got y_true of shape {pair[0].shape} and y_pred of shape {pair[1].shape}, but expected the same shape, "
             "profiles x genes."
         )
-    require_same_profiles(y_true, y_pred, ("y_true", "y_pred"))
-    measured, inferred = column_names(y_true), column_names(y_pred)
-    if measured is not None and inferred is not None and not np.array_equal(measured, inferred):
-        raise ValueError("Got y_true and y_pred with different genes, or in another order. Select the same columns.")
+    require_alike(y_true, y_pred)
     return pair[0], pair[1]
+
+
+def _checked_scale(scale: Any, n_genes: int, genes: np.ndarray | None) -> np.ndarray:
+    """What errors are divided by, as an array; a series has to name the same genes."""
+    if np.shape(scale) != (n_genes,):
+        raise ValueError(
+            f"Got a scale of shape {np.shape(scale)}, but expected one number for each of the {n_genes} genes."
+        )
+    named = row_names(scale)
+    if genes is not None and named is not None and [str(name) for name in named] != genes.tolist():
+        raise ValueError("Got a scale of other genes, or in another order. Pass scale[y.columns].")
+    return np.asarray(scale, dtype=np.float64)
 
 
 def _row_blocks(array: np.ndarray) -> Iterator[slice]:

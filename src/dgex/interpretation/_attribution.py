@@ -16,7 +16,7 @@ from dgex._processes import own_devices
 from dgex._sharding import devices_in_use
 from dgex._statistics import gene_scaling
 from dgex._table import Table
-from dgex._validation import listed
+from dgex._validation import listed, require_same_profiles
 from dgex.interpretation._networks import (
     Network,
     landmark_names,
@@ -71,7 +71,7 @@ class LandmarkAttribution:
         Parameters
         ----------
         target : str or int
-            The name or the number of the target.
+            The name of the target, or its number among `targets`.
         n : int, default=10
             How many landmarks.
         beside : LandmarkAttribution, default=None
@@ -98,7 +98,7 @@ class LandmarkAttribution:
         Parameters
         ----------
         landmark : str or int
-            The name or the number of the landmark.
+            The name of the landmark, or its number among `landmarks`.
         n : int, default=10
             How many targets.
 
@@ -268,6 +268,7 @@ def linear_attribution(model: Any, X: Any, y: Any) -> LandmarkAttribution:
     known, names = getattr(model, "feature_names_in_", None), getattr(last_step(model), "target_names_", None)
     require_same_names(X, known, "X")
     require_same_names(y, names, "y")
+    require_same_profiles(X, y)
     known, names = (column_names(X) if known is None else known), (column_names(y) if names is None else names)
     X, y = (np.asarray(check_array(frame_values(data), ensure_2d=False), dtype=np.float64) for data in (X, y))
     y = y.reshape(len(y), -1)

@@ -93,7 +93,7 @@ def gene_set_table(
                 f"{len(outside)} genes of the list are not in the background: {listed(sorted(outside))}. The "
                 "background has to hold every gene that could have been in the list."
             )
-        present = {title: universe & set(sets[title]) for title in sets}
+        present = {title: universe & set(map(str, sets[title])) for title in sets}
         tested = {title: hits for title, hits in present.items() if min_size <= len(hits) <= max_size}
         overlaps = [found & hits for hits in tested.values()]
         counts, sizes = (np.array([len(hits) for hits in some], dtype=int) for some in (overlaps, tested.values()))
@@ -166,10 +166,17 @@ def _gene_lists(
         raise TypeError(f"Got the text {genes!r}, but expected a list of genes.")
     if isinstance(genes, HubUnit):
         genes = HubUnits([genes])
+    if isinstance(genes, Sequence) and len(genes) and all(isinstance(gene, HubUnit) for gene in genes):
+        genes = HubUnits(genes)
     if isinstance(genes, HubUnits):
         for hub in genes:
             yield hub.name, hub.targets, hub.background if background is None else background
     elif isinstance(genes, LandmarkAttribution):
+        if n_top >= len(genes.targets):
+            raise ValueError(
+                f"Got n_top={n_top} of {len(genes.targets)} targets, but expected fewer: the list of a landmark would "
+                "be all there is. Pass a smaller n_top."
+            )
         for landmark in genes.landmarks:
             strongest = genes.strongest_targets(landmark, n_top)["target"]
             yield landmark, strongest, genes.targets if background is None else background

@@ -107,9 +107,19 @@ def positions_of(genes: Any, names: np.ndarray, what: str) -> np.ndarray:
     wanted = np.atleast_1d(np.asarray(genes, dtype=object))
     place = {name: index for index, name in enumerate(names)}
     numbers = range(len(names))
-    found = [
-        int(gene) if isinstance(gene, int | np.integer) and gene in numbers else place.get(gene) for gene in wanted
-    ]
+
+    def position(gene: Any) -> int | None:
+        if not isinstance(gene, int | np.integer):
+            return place.get(gene)
+        named = place.get(str(gene))
+        if gene not in numbers or named is None or named == gene:
+            return int(gene) if gene in numbers else named
+        raise ValueError(
+            f"Got {gene}, which is the number of {names[gene]!r} and the name of another among the {what}. Pass the "
+            f"name as text: {str(gene)!r}."
+        )
+
+    found = [position(gene) for gene in wanted]
     unknown = [gene for gene, position in zip(wanted, found, strict=True) if position is None]
     if unknown:
         raise ValueError(

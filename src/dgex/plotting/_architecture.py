@@ -237,7 +237,7 @@ class ArchitectureDisplay:
         self.figure_ = self.ax_.figure
         self._draw_rates([places[key] for key in keys], line_kw)
         self.baseline_lines_ = []
-        for index, (name, error) in enumerate((self.baselines or {}).items()):
+        for index, (name, error) in enumerate(({} if self.baselines is None else self.baselines).items()):
             style: Style = {
                 "color": GREY,
                 "linestyle": BASELINE_STYLES[index % len(BASELINE_STYLES)],

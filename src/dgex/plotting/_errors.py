@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dgex._frames import column_names
+from dgex._validation import require_same_profiles
 from dgex.metrics import genewise_mae, win_rate
 from dgex.plotting._style import (
     SHOWN_SHARE,
@@ -111,7 +112,7 @@ class GenewiseErrorDisplay:
 
     @classmethod
     def from_estimator(
-        cls, models: Any, X: Any, y: Any, *, scale: np.ndarray | None = None, unit: str | None = None
+        cls, models: Any, X: Any, y: Any, *, scale: Any = None, unit: str | None = None
     ) -> GenewiseErrorDisplay:
         """Compute the errors of fitted models.
 
@@ -123,7 +124,7 @@ class GenewiseErrorDisplay:
             Expression of the landmark genes.
         y : array-like of shape (n_profiles, n_targets)
             Measured expression of the target genes.
-        scale : ndarray of shape (n_targets,), default=None
+        scale : array-like of shape (n_targets,), default=None
             What to divide each gene's error by, such as `target_scale_` of a fitted `DGEXRegressor`.
         unit : str, default=None
             What the errors are measured in; None for "standardized expression" with a scale, else "units of y".
@@ -135,12 +136,13 @@ class GenewiseErrorDisplay:
         """
         models = named_models(models)
         require_genes_of(models, column_names(y))
+        require_same_profiles(X, y)
         predictions = {name: model.predict(X) for name, model in models.items()}
         return cls.from_predictions(y, predictions, scale=scale, unit=unit)
 
     @classmethod
     def from_predictions(
-        cls, y_true: Any, predictions: Mapping[str, Any], *, scale: np.ndarray | None = None, unit: str | None = None
+        cls, y_true: Any, predictions: Mapping[str, Any], *, scale: Any = None, unit: str | None = None
     ) -> GenewiseErrorDisplay:
         """Compute the errors of predictions.
 
@@ -150,7 +152,7 @@ class GenewiseErrorDisplay:
             Measured expression.
         predictions : mapping of str to array-like of shape (n_profiles, n_targets)
             Inferred expression by model.
-        scale : ndarray of shape (n_targets,), default=None
+        scale : array-like of shape (n_targets,), default=None
             What to divide each gene's error by.
         unit : str, default=None
             What the errors are measured in; None for "standardized expression" with a scale, else "units of y".
@@ -220,7 +222,7 @@ class GenewiseErrorDisplay:
         return self
 
     def _draw_model(self, median: float, grid: np.ndarray, density: np.ndarray | None, style: Style) -> None:
-        """The density of a model and its median; one vertical line for both where all errors are the same."""
+        """The density of a model and its median; one vertical line for both where errors hardly differ."""
         if density is None:
             line = self.ax_.axvline(median, **style)
             self.lines_.append(line)
@@ -315,7 +317,7 @@ class GenewiseComparisonDisplay:
         y: Any,
         *,
         names: tuple[str, str] | None = None,
-        scale: np.ndarray | None = None,
+        scale: Any = None,
         unit: str | None = None,
     ) -> GenewiseComparisonDisplay:
         """Compute the errors of two fitted models.
@@ -330,7 +332,7 @@ class GenewiseComparisonDisplay:
             Measured expression of the target genes.
         names : tuple of two str, default=None
             What to call them; None for their classes.
-        scale : ndarray of shape (n_targets,), default=None
+        scale : array-like of shape (n_targets,), default=None
             What to divide each gene's error by, such as `target_scale_` of a fitted `DGEXRegressor`.
         unit : str, default=None
             What the errors are measured in; None for "standardized expression" with a scale, else "units of y".
@@ -342,6 +344,7 @@ class GenewiseComparisonDisplay:
         """
         classes = different_names(model_name(model), model_name(other))
         require_genes_of({classes[0]: model, classes[1]: other}, column_names(y))
+        require_same_profiles(X, y)
         names = classes if names is None else names
         return cls.from_predictions(y, model.predict(X), other.predict(X), names=names, scale=scale, unit=unit)
 
@@ -353,7 +356,7 @@ class GenewiseComparisonDisplay:
         y_pred_other: Any,
         *,
         names: tuple[str, str] = ("model", "other"),
-        scale: np.ndarray | None = None,
+        scale: Any = None,
         unit: str | None = None,
     ) -> GenewiseComparisonDisplay:
         """Compute the errors of the predictions of two models.
@@ -366,7 +369,7 @@ class GenewiseComparisonDisplay:
             Expression inferred by the two models.
         names : tuple of two str, default=("model", "other")
             What to call them.
-        scale : ndarray of shape (n_targets,), default=None
+        scale : array-like of shape (n_targets,), default=None
             What to divide each gene's error by.
         unit : str, default=None
             What the errors are measured in; None for "standardized expression" with a scale, else "units of y".

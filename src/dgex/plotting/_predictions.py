@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dgex._frames import column_names, frame_values
-from dgex._validation import listed
+from dgex._validation import listed, require_alike, require_same_profiles
 from dgex.metrics import genewise_correlation, genewise_mae
 from dgex.plotting._style import (
     axes_for,
@@ -137,6 +137,7 @@ class PredictionDisplay:
             Not drawn yet.
         """
         require_genes_of({model_name(model): model}, column_names(y))
+        require_same_profiles(X, y)
         if target_names is None and column_names(y) is None:
             target_names = getattr(innermost(model), "target_names_", None)
         choice: dict[str, Any] = {"target": target, "profile": profile, "target_names": target_names, "unit": unit}
@@ -184,6 +185,7 @@ class PredictionDisplay:
                 f"Got y_true of shape {measured.shape} and y_pred of shape {inferred.shape}, but expected the same "
                 "shape, profiles x genes."
             )
+        require_alike(y_true, y_pred)
         if measured.ndim == 1:
             measured, inferred = measured[:, None], inferred[:, None]
         if names is not None and len(names) != measured.shape[1]:
@@ -242,16 +244,22 @@ class PredictionDisplay:
 
 def _column(target: Any, n_targets: int, names: np.ndarray | None) -> int:
     """The column of a target gene."""
-    if isinstance(target, Integral):
+    known = np.empty(0) if names is None else names
+    own = np.flatnonzero(known.astype(str) == str(target)).tolist()
+    if isinstance(target, Integral) and (not own or own == [int(target)]):
         return _checked(target, n_targets, "target")
+    if isinstance(target, Integral) and 0 <= int(target) < n_targets:
+        raise ValueError(
+            f"Got target={target}, which is the number of {known[int(target)]!r} and the name of target {own[0]}. Pass "
+            f"the name as text: {str(target)!r}."
+        )
     if names is None:
         raise ValueError(
             f"Got target={target!r}, but the targets have no names. Pass target_names, a DataFrame, or a column number."
         )
-    places = np.flatnonzero(names.astype(str) == str(target))
-    if not len(places):
+    if not own:
         raise ValueError(f"Got target={target!r}, but expected one of {len(names)} targets: {listed(names)}.")
-    return int(places[0])
+    return int(own[0])
 
 
 def _checked(index: Any, size: int, what: str) -> int:

@@ -72,7 +72,7 @@ SAME = 1e-6
 
 # What a style may be called besides its full name.
 ALIASES = {"c": "color", "lw": "linewidth", "ls": "linestyle", "ms": "markersize", "fc": "facecolor", "ec": "edgecolor"}
-
+COLLECTION_ALIASES = {"linewidth": "linewidths", "lw": "linewidths", "facecolor": "facecolors", "fc": "facecolors"}
 
 Style = dict[str, Any]
 
@@ -104,6 +104,8 @@ def axes_for(display: Any, ax: Any, figsize: tuple[float, float], n_axes: int = 
                 f"Got {len(axes)} axes, but {type(display).__name__} draws on {n_axes}. Pass that many, or ax=None for "
                 "a new figure."
             )
+        if not all(hasattr(each, "transAxes") for each in axes):
+            raise TypeError(f"Got ax={type(axes[0]).__name__}, but expected axes, such as those of plt.subplots().")
         return axes
     try:
         import matplotlib.pyplot as plt
@@ -211,7 +213,7 @@ def corner_text(ax: Axes, text: str, corner: str) -> Text:
         ha="left" if left else "right",
         va="top" if left else "bottom",
         linespacing=1.4,
-        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "boxstyle": "round,pad=0.2"},
+        bbox={"facecolor": ax.get_facecolor(), "alpha": 0.8, "edgecolor": "none", "boxstyle": "round,pad=0.2"},
     )
 
 
@@ -264,24 +266,27 @@ def draw_cloud(
 
     Either is an image within a vector graphic. The axes are made square, with the same limits, and cut by a diagonal.
     """
+    if ax.get_xscale() != "linear" or ax.get_yscale() != "linear":
+        raise ValueError("Got axes that are not linear, but expected linear ones. Set their scale after plot.")
+    given = {COLLECTION_ALIASES.get(name, name): value for name, value in (given or {}).items()}
     ax.set(xlim=limits, ylim=limits, aspect="equal")
     ax.locator_params(nbins=6)
     without_box(ax)
     cloud: PathCollection | PolyCollection
     if len(x) > MAX_POINTS:
         hexagons: Style = {"gridsize": 80, "bins": "log", "mincnt": 1, "cmap": "viridis", "linewidths": 0.1}
-        cloud = ax.hexbin(x, y, **{"extent": limits * 2, "rasterized": True, **hexagons, **(given or {})})
+        cloud = ax.hexbin(x, y, **{"extent": limits * 2, "rasterized": True, **hexagons, **given})
         ax.figure.colorbar(cloud, ax=ax, label=what, shrink=0.6)
         return cloud
     style: Style = {"s": float(np.clip(4e4 / len(x), 5.0, 24.0)), "linewidths": 0.0, "rasterized": True}
-    if not {"c", "color", "facecolor", "facecolors"} & set(given or {}):
+    if not {"c", "color", "facecolors"} & set(given):
         if len(x) < FEW_POINTS:
             style["color"] = PALETTE[0]
         else:
             density = local_density(x, y, limits)
             order = np.argsort(density)  # the densest last, on top
             x, y, style = x[order], y[order], {**style, "c": density[order], "cmap": "viridis"}
-    return ax.scatter(x, y, **{**style, **(given or {})})
+    return ax.scatter(x, y, **{**style, **given})
 
 
 def cloud_size(n_points: int) -> tuple[float, float]:
@@ -301,7 +306,7 @@ def local_density(x: np.ndarray, y: np.ndarray, limits: tuple[float, float]) -> 
 
 def draw_diagonal(ax: Axes, limits: tuple[float, float], given: Mapping[str, Any] | None) -> Any:
     """The line of equal values."""
-    style = merged({"color": "black", "linewidth": 1.0, "linestyle": "--"}, given)
+    style = merged({"color": ax.xaxis.label.get_color(), "linewidth": 1.0, "linestyle": "--"}, given)
     return ax.axline((limits[0], limits[0]), slope=1, **style)
 
 
@@ -411,7 +416,8 @@ def end_of_errors(errors: list[np.ndarray]) -> float:
         low, middle, high, most = np.quantile(own, [0.25, 0.5, 0.75, SHOWN_SHARE])
         reaches.append(min(most, middle + LONGEST_TAIL * (high - low)) if high > low else most)
     # A model without errors that differ, such as a perfect one, is no measure for the others.
-    usual = [reach for reach, own in zip(reaches, errors, strict=True) if np.ptp(own) >= SAME]
+    same = SAME * max(float(np.median(own)) for own in errors)
+    usual = [reach for reach, own in zip(reaches, errors, strict=True) if np.ptp(own) > same]
     farthest = FARTHEST * float(np.quantile(usual, 0.5, method="lower")) if usual else np.inf
     return 1.05 * float(max(reach for reach in reaches if reach <= farthest)) or 1.0
 
@@ -423,15 +429,15 @@ def start_of_errors(
     starts = [float(grid[-1]) / 2]
     for name, density in densities.items():
         if density is None:
-            starts.append(float(errors[name][0]) - 0.03 * float(grid[-1]))
+            starts.append(float(np.median(errors[name])) - 0.03 * float(grid[-1]))
         elif density.max() > 0:
             starts.append(float(grid[np.argmax(density > 1e-3 * density.max())]))
     return min(starts)
 
 
 def density_of_errors(errors: np.ndarray, grid: np.ndarray, bandwidth: Any) -> np.ndarray | None:
-    """The density of errors, which is zero below zero and integrates to one; None where all are the same."""
-    if np.ptp(errors) < SAME:
+    """The density of errors, which is zero below zero and integrates to one; None where this is a line on the grid."""
+    if 2 * errors.std() < grid[1] - grid[0]:
         return None
     kernels = gaussian_kde(errors, bw_method=bandwidth)
     near_zero = grid < errors.min() + 6 * np.sqrt(kernels.covariance[0, 0])

@@ -204,7 +204,7 @@ class TrainingCurveDisplay:
         self._draw_errors(curves, line_kw)
         self._mark_best(curves, best)
         self.baseline_lines_ = []
-        for index, (name, error) in enumerate((self.baselines or {}).items()):
+        for index, (name, error) in enumerate(({} if self.baselines is None else self.baselines).items()):
             style: Style = {"linestyle": BASELINES[index % len(BASELINES)], "linewidth": 1.0, "zorder": 1}
             style = merged({"color": GREY, "label": name, **style}, baseline_kw)
             self.baseline_lines_.append(self.ax_.axhline(error, **style))
@@ -231,10 +231,11 @@ class TrainingCurveDisplay:
     def _best(self, name: str, columns: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray] | None:
         """The validation set that the epoch was selected on, by its column, and where the marks go."""
         epochs = _lowest(columns) if self.best_epochs is None else np.asarray(self.best_epochs.get(name, ()))
-        if not np.isin(epochs, columns["epoch"]).all():
+        trained = epochs[epochs > 0]  # 0 is the start, which has no errors in the history
+        if not np.isin(trained, columns["epoch"]).all():
             raise ValueError(f"Got best epochs {epochs.tolist()} of {name!r}, but its history has no such epochs.")
         selected_on = _selected_on(columns, epochs)
-        return None if selected_on is None else (selected_on, np.searchsorted(columns["epoch"], np.unique(epochs)))
+        return None if selected_on is None else (selected_on, np.searchsorted(columns["epoch"], np.unique(trained)))
 
     def _mark_best(
         self, curves: Mapping[str, Mapping[str, np.ndarray]], best: Mapping[str, tuple[str, np.ndarray] | None]
@@ -338,13 +339,13 @@ def _lowest(columns: Mapping[str, np.ndarray]) -> np.ndarray:
 def _selected_on(columns: Mapping[str, np.ndarray], epochs: np.ndarray) -> str | None:
     """The validation set, by its column, on which these epochs have the lowest errors; else the first; None without."""
     sets = [column for column in columns if VALIDATION_ERRORS.fullmatch(column)]
-    if not sets or not len(epochs):
+    if not sets or not (epochs > 0).any():
         return None
     for column in sets:
         own = [f"{column}_partition_{number}" for number in range(len(epochs))] if len(epochs) > 1 else [column]
         if all(name in columns and not np.isnan(columns[name]).all() for name in own):
-            lowest = [columns["epoch"][np.nanargmin(columns[name])] for name in own]
-            if np.array_equal(lowest, epochs):
+            lowest = np.array([columns["epoch"][np.nanargmin(columns[name])] for name in own])
+            if np.array_equal(lowest[epochs > 0], epochs[epochs > 0]):
                 return column
     return sets[0]
 
