@@ -447,9 +447,7 @@ def test_numbers_that_are_names_of_others_are_refused(frames):
     ids = [str(number) for number in range(2, 2 + y.shape[1])]
     model = KNNGeneRegressor().fit(X, y.set_axis(ids, axis=1))
     network = fitted((X, y.set_axis(ids, axis=1)))
-    with pytest.raises(
-        ValueError, match=r"Got 3, which is the number of '5' and the name of another"
-    ):
+    with pytest.raises(ValueError, match=r"Got 3, which is the number of '5' and the name of another"):
         landmark_attribution(network, X, targets=[3])
     last = int(ids[-1])
     assert landmark_attribution(network, X, targets=[0, last]).targets.tolist() == ["2", ids[-1]]

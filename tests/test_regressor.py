@@ -609,7 +609,7 @@ def test_a_search_and_its_refit_share_their_programs():
     layout = Layout(select_devices(None))
     assert [program.cache_info().currsize for program in programs] == [1, 1]
     assert _programs.step_program(config, layout)._cache_size() == 1
-    assert _programs.error_program(config.network, layout)._cache_size() == 1
+    assert _programs.error_program(config.network, layout, _programs.error_rows(300))._cache_size() == 1
 
 
 def test_callbacks_show_score_and_stop_epochs(profiles, capsys):

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from dgex._partition import TargetSets
-from dgex._sharding import Layout
+from dgex._sharding import Layout, stored_rows
 
 # Bytes of the profiles that travel to the devices at a time; twice as much is there, since the next piece is loaded
 # while one is computed with.
@@ -41,10 +41,15 @@ class ProfileSet:
         """Whether the arrays are on the devices as a whole."""
         return isinstance(self.X, jax.Array)
 
+    @property
+    def n_stored(self) -> int:
+        """How many rows the arrays have on the devices, or would have."""
+        return self.X.shape[0] if self.on_devices else stored_rows(self.X)
+
     def in_blocks(self, layout: Layout, block_rows: int) -> jax.Array:
         """The row numbers on the devices, for a set whose arrays are there; put there once."""
         if block_rows not in self._placed:
-            numbers = padded_rows(self.rows, self.X.shape[0], block_rows)
+            numbers = padded_rows(self.rows, self.n_stored, block_rows)
             self._placed[block_rows] = layout.put(numbers, layout.replicated)
         return self._placed[block_rows]
 
@@ -84,7 +89,7 @@ def pieces(
         if order is None:
             rows = profiles.in_blocks(layout, block_rows)
         else:
-            rows = layout.put(padded_rows(order, profiles.X.shape[0], block_rows), layout.replicated)
+            rows = layout.put(padded_rows(order, profiles.n_stored, block_rows), layout.replicated)
         for start in range(blocks.start, blocks.stop, max_blocks):
             yield Piece(profiles.X, profiles.y, rows, 0, start, min(start + max_blocks, blocks.stop))
         return

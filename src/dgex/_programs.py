@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 # to the last bit whatever its neighbours are and however many there are.
 BLOCK_ROWS = 256
 
+# The same for errors, where so few profiles are stored at most: less is computed for rows that are not there.
+FEW_ROWS, FEW_BLOCK_ROWS = 512, 64
+
 # The same where NumPy multiplies with the output weights: it packs them anew for every block.
 HOST_BLOCK_ROWS = 512
 
@@ -197,8 +200,13 @@ def no_errors(config: NetworkConfig, layout: Layout) -> jax.Array:
     return layout.put(np.zeros((config.n_networks, n_outputs), dtype=np.float32), layout.divided(2))
 
 
+def error_rows(n_stored: int) -> int:
+    """Profiles of a block whose errors are summed, of so many that are stored."""
+    return FEW_BLOCK_ROWS if n_stored <= FEW_ROWS else BLOCK_ROWS
+
+
 @lru_cache(maxsize=128)
-def error_program(config: NetworkConfig, layout: Layout) -> Callable[..., jax.Array]:
+def error_program(config: NetworkConfig, layout: Layout, block_rows: int) -> Callable[..., jax.Array]:
     """Adds the absolute standardised errors of some blocks of profiles, without dropout, to a sum by target."""
     padded = config.padded_to(layout.n_shards)
 
@@ -215,7 +223,7 @@ def error_program(config: NetworkConfig, layout: Layout) -> Callable[..., jax.Ar
         stop: jax.Array,
     ) -> jax.Array:
         def add_block(index: jax.Array, total: jax.Array) -> jax.Array:
-            block, present = _block(rows, index, offset, BLOCK_ROWS, n_profiles)
+            block, present = _block(rows, index, offset, block_rows, n_profiles)
             prediction = predictions(padded, parameters, (X[block] - scaling.x_mean) / scaling.x_scale)
             error = jnp.abs(prediction - standardized_targets(y, block, scaling))
             return total + jax.vmap(sum_over_profiles)(jnp.where(present, error, 0.0))

@@ -31,12 +31,12 @@ from dgex._partition import TargetSets
 from dgex._processes import exchanged, gathered, process_numbers
 from dgex._profiles import ProfileSet, pieces
 from dgex._programs import (
-    BLOCK_ROWS,
     Rates,
     Scaling,
     TrainConfig,
     TrainState,
     error_program,
+    error_rows,
     initial_program,
     no_errors,
     state_structure,
@@ -292,11 +292,11 @@ def summed_errors(
     config: NetworkConfig, layout: Layout, parameters: Parameters, profiles: ProfileSet, scaling: Scaling
 ) -> jax.Array:
     """Absolute errors of every target summed over profiles, on standardised expression and without dropout."""
-    program = error_program(config, layout)
-    n_profiles = len(profiles.rows)
-    blocks = range(-(-n_profiles // BLOCK_ROWS))
+    block_rows, n_profiles = error_rows(profiles.n_stored), len(profiles.rows)
+    program = error_program(config, layout, block_rows)
+    blocks = range(-(-n_profiles // block_rows))
     total = no_errors(config, layout)
-    for X, y, rows, offset, start, stop in pieces(profiles, None, BLOCK_ROWS, layout, blocks, len(blocks)):
+    for X, y, rows, offset, start, stop in pieces(profiles, None, block_rows, layout, blocks, len(blocks)):
         total = program(total, parameters, X, y, scaling, rows, offset, n_profiles, start, stop)
         if not profiles.on_devices:
             total.block_until_ready()  # pieces that wait take memory

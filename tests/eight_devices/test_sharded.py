@@ -16,13 +16,14 @@ from dgex import DGEXRegressor, _prediction, _session, _sharding, _training
 from dgex._network import Layer, NetworkConfig
 from dgex._optimizer import AT_REST, LearningRateDecay
 from dgex._partition import random_sets
-from dgex._profiles import ProfileSet, padded_rows
+from dgex._profiles import ProfileSet
 from dgex._programs import (
     BLOCK_ROWS,
     Rates,
     Scaling,
     TrainConfig,
     error_program,
+    error_rows,
     place_scaling,
     predict_program,
     state_structure,
@@ -230,10 +231,11 @@ def test_nothing_travels_between_networks(devices, n_networks):
     network = NetworkConfig(12, (64, 32), 20, n_networks=n_networks)
     step = compiled_steps(devices, network).as_text()
     layout, config, data, _, run = training(devices, network)
-    X, y, rows, _ = data.training
+    X, y = data.training.X, data.training.y
     total = layout.put(np.zeros((n_networks, 20), np.float32), layout.divided(2))
-    numbers = layout.put(padded_rows(rows, X.shape[0], BLOCK_ROWS), layout.replicated)
-    of_errors = error_program(config.network, layout).lower(
+    block_rows = error_rows(len(X))
+    numbers = data.training.in_blocks(layout, block_rows)
+    of_errors = error_program(config.network, layout, block_rows).lower(
         total, run.state.parameters, X, y, data.scaling, numbers, 0, 64, 0, 1
     )
     x = layout.put(np.zeros((BLOCK_ROWS, 12), np.float32), layout.replicated)
