@@ -8,11 +8,15 @@ import numpy as np
 
 from benchmarks._memory import most_resident, resident
 from benchmarks.performance._rounds import Case, in_new_process, noise, verdict
-from dgex import DGEXRegressor
+from dgex import DGEXRegressor, recipes
 
 N_PROFILES, N_LANDMARKS, N_TARGETS, N_UNITS = 20_000, 943, 9520, 1000
 DATA = 4 * N_PROFILES * (N_LANDMARKS + N_TARGETS) / 1e6
 PARAMETERS = 4 * ((N_LANDMARKS + 1) * N_UNITS + (N_UNITS + 1) * N_TARGETS) / 1e6
+
+# Units of the network that starts in closed form, and its parameters.
+N_FIXED = 2000
+OF_CLOSED_FORM = 4 * ((N_LANDMARKS + 1) * N_FIXED + (N_LANDMARKS + N_FIXED + 1) * N_TARGETS) / 1e6
 
 
 def cases() -> Iterator[Case]:
@@ -23,6 +27,9 @@ def cases() -> Iterator[Case]:
             ratio = (peak - imported) / (1.25 * DATA + 6 * PARAMETERS)
             what = "of 1.25 x the data and 6 x the parameters"
             yield verdict(f"memory of fit, {kind}", what, ratio, 1.0, MB=peak, imported=imported)
+    peak, imported = in_new_process(closed_form)
+    ratio = (peak - imported) / (1.25 * DATA + 6 * OF_CLOSED_FORM)
+    yield verdict("memory of fit, closed form", what, ratio, None, MB=peak, imported=imported)
     beyond = in_new_process(predict)
     yield verdict("memory of predict", "beyond the output", beyond, 300, unit="MB")
 
@@ -42,6 +49,14 @@ def fit(kind: str, folder: Path) -> tuple[float, float]:
     else:
         X, y = noise(N_PROFILES, N_LANDMARKS), noise(N_PROFILES, N_TARGETS, seed=1)
     model().fit(X, y)
+    return most_resident(), imported
+
+
+def closed_form() -> tuple[float, float]:
+    """The same of a smaller `recipes.modern`, whose output layer is found by normal equations."""
+    imported = resident()
+    X, y = noise(N_PROFILES, N_LANDMARKS), noise(N_PROFILES, N_TARGETS, seed=1)
+    recipes.modern(hidden_layer_sizes=(N_FIXED,), max_iter=1, random_state=0).fit(X, y)
     return most_resident(), imported
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.linalg
 
 from dgex._prior import Prior, candidates, correlations_from, correlations_of
 from dgex._statistics import gene_statistics
@@ -339,33 +340,43 @@ def by_normal_equations(
     n_landmarks, share = seen_val.landmarks.shape[1], possible_shares(seen_val)[-1]
     F_val = seen_val.weighted(share)
     shift = inputs(X[:BLOCK_ROWS]).weighted(share).mean(axis=0)  # products of what is far from zero lose digits
+    y_mean, deviation = gene_statistics(y)
     gram = np.zeros((F_val.shape[1], F_val.shape[1]))
     products, sums = np.zeros((len(gram), y.shape[1])), np.zeros(len(gram))
     for start in range(0, len(X), BLOCK_ROWS):
-        F, targets = inputs(X[start : start + BLOCK_ROWS]).weighted(share) - shift, y[start : start + BLOCK_ROWS]
+        rows = slice(start, start + BLOCK_ROWS)
+        F = inputs(X[rows]).weighted(share) - shift
         gram += F.T @ F
-        products += F.T @ targets
+        products += F.T @ (y[rows] - y_mean.astype(np.float32))
         sums += F.sum(axis=0, dtype=np.float64)
-    mean, (y_mean, deviation) = sums / len(X), gene_statistics(y)
-    gram -= len(X) * np.outer(mean, mean)
-    products -= len(X) * np.outer(mean, y_mean)
+    mean = sums / len(X)
+    gram -= np.outer(mean, sums)
     mean += shift
     F_val = F_val - mean
 
     among, with_targets = gram[:n_landmarks, :n_landmarks], products[:n_landmarks]
     prior = choices.prior.weights(correlations_from(among, with_targets, len(X) * deviation**2))
-    products -= gram[:, :n_landmarks] @ prior
-    left_over = y_val[:, compared] - y_mean[compared] - F_val[:, :n_landmarks] @ prior[:, compared]
-    values, vectors = np.linalg.eigh(gram)
+    of_landmarks = gram[:, :n_landmarks].copy()
+    values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False, driver="evd")
     values = np.maximum(values, 0.0)
-    projected, projected_val = vectors.T @ products, F_val @ vectors
+
+    def projected(targets: Any) -> np.ndarray:
+        """What the prior leaves over of some targets."""
+        result: np.ndarray = vectors.T @ (products[:, targets] - of_landmarks @ prior[:, targets])
+        return result
+
+    some, projected_val = projected(compared), F_val @ vectors
+    left_over = y_val[:, compared] - y_mean[compared] - F_val[:, :n_landmarks] @ prior[:, compared]
 
     def error(penalty: float) -> float:
-        return float(np.abs(projected_val @ (projected[:, compared] / (values + penalty)[:, None]) - left_over).mean())
+        return float(np.abs(projected_val @ (some / (values + penalty)[:, None]) - left_over).mean())
 
     penalty = min(PENALTIES, key=error)
-    output = vectors @ (projected / (values + penalty)[:, None])
-    output[:n_landmarks] += prior
-    bias = y_mean - mean @ output
     scale = np.sqrt(np.repeat(seen_val.weights(share), [part.shape[1] for part in seen_val]))
-    return Output((output * scale[:, None]).astype(np.float32), bias.astype(np.float32), choices.centring)
+    kernel, bias = np.empty(products.shape, dtype=np.float32), np.empty(y.shape[1], dtype=np.float32)
+    for start in range(0, y.shape[1], COMPARED_TARGETS):  # all at once would take several times the memory
+        block = slice(start, start + COMPARED_TARGETS)
+        output = vectors @ (projected(block) / (values + penalty)[:, None])
+        output[:n_landmarks] += prior[:, block]
+        kernel[:, block], bias[block] = output * scale[:, None], y_mean[block] - mean @ output
+    return Output(kernel, bias, choices.centring)

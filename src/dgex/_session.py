@@ -47,7 +47,7 @@ from dgex._processes import (
 from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
 from dgex._sharding import Layout, devices_in_use, rounded_up
-from dgex._start import closed_form_parameters, warn_of_other_units
+from dgex._start import SomeProfiles, closed_form_parameters, warn_of_other_units
 from dgex._statistics import gene_scaling
 from dgex._training import (
     BestEpoch,
@@ -197,9 +197,17 @@ def session_on(
         if going_on:
             run, scaling = reopened_run(model, config, layout, targets, decay), learned_scaling(model)
         else:
-            run = start_run(config, layout, targets, seed, decay)
             scaling = training_scaling(*profiles, rows, model.standardize)
             scaling = Scaling(*(of_the_first(devices, numbers) for numbers in scaling))
+            if model.start == "closed_form":  # before anything else takes memory
+                train = SomeProfiles(*profiles, rows)
+                chosen_on = SomeProfiles(*profiles, held_out)
+                if validation_sets:
+                    chosen_on = SomeProfiles(*validation_sets[0], np.arange(len(validation_sets[0][0])))
+                parameters = parameters_in_closed_form(
+                    model, config, layout, targets, train, chosen_on, scaling, generator(seed, CLOSED_FORM)
+                )
+            run = start_run(config, layout, targets, seed, decay)
         training = placed(profiles, rows, targets, layout, resident)
         validation = [
             placed(arrays, np.arange(len(arrays[0])), targets, layout, resident) for arrays in validation_sets
@@ -214,36 +222,27 @@ def session_on(
             fingerprint=fingerprint(*profiles, rows),
         )
         if model.start == "closed_form" and not going_on:
-            X, y = profiles
-            chosen_on = validation_sets[0] if validation_sets else (X[held_out], y[held_out])
-            random = generator(seed, CLOSED_FORM)
-            parameters = parameters_to_start_from(
-                model, config, layout, targets, profiles, rows, chosen_on, scaling, random
-            )
             start_from(parameters, run, config, layout, n_best)
     rates = training_rates(model, config, targets, learning_rate)
     settings = {name: getattr(model, name) for name in SETTINGS}
     return Session(config, layout, data, rates, scaling, run, settings, demand)
 
 
-def parameters_to_start_from(
+def parameters_in_closed_form(
     model: Any,
     config: TrainConfig,
     layout: Layout,
     targets: TargetSets,
-    profiles: Arrays,
-    rows: np.ndarray,
-    validation: Arrays,
+    train: SomeProfiles,
+    validation: SomeProfiles,
     scaling: Scaling,
     random: np.random.Generator,
 ) -> Parameters:
-    """The parameters in closed form, in all processes those of the first."""
-    X, y = profiles
+    """What training starts from, in all processes that of the first."""
     if not model.standardize:
-        warn_of_other_units(X, rows)
+        warn_of_other_units(train.X, train.rows)
     ingredients = Ingredients(*(getattr(model, f"start_{field.name}") for field in fields(Ingredients)))
     device = own_devices(layout.devices)[0]
-    train = X[rows], y[rows]
     parameters = closed_form_parameters(
         config.network, targets, train, validation, scaling, ingredients, random, device
     )

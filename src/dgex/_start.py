@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 
@@ -23,22 +25,49 @@ from dgex._validation import warn_user
 # Standard deviations, or their inverse, from which on profiles are not standardized.
 FAR_FROM_ONE = 30.0
 
+# Profiles that are standardized at a time.
+BLOCK_ROWS = 1024
+
+
+class SomeProfiles(NamedTuple):
+    """Rows of landmarks and of targets, in the units of the user."""
+
+    X: np.ndarray
+    y: np.ndarray
+    rows: np.ndarray
+
+    def seen(self, scaling: Scaling) -> Arrays:
+        """Landmarks and targets of these rows as networks see them."""
+        return (
+            as_seen(self.X, self.rows, scaling.x_mean, scaling.x_scale),
+            as_seen(self.y, self.rows, scaling.y_mean, scaling.y_scale),
+        )
+
+
+def as_seen(values: np.ndarray, rows: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Rows of an array, standardized, in float32; nothing else of that size is made."""
+    result = np.empty((len(rows), values.shape[1]), dtype=np.float32)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        result[block] = standardized(values[rows[block]], mean, scale)
+    return result
+
 
 def closed_form_parameters(
     config: NetworkConfig,
     targets: TargetSets,
-    train: Arrays,
-    validation: Arrays,
+    train: SomeProfiles,
+    validation: SomeProfiles,
     scaling: Scaling,
     ingredients: Ingredients,
     rng: np.random.Generator,
     device: jax.Device,
 ) -> Parameters:
     """Random orthogonal hidden layers and the output layers that are best on them, as a stack of networks."""
-    train, validation = as_seen(train, scaling), as_seen(validation, scaling)
+    seen, seen_val = train.seen(scaling), validation.seen(scaling)
     *hidden, outputs = zip(
         *(
-            closed_form_network(config, members, train, validation, ingredients, rng, device)
+            closed_form_network(config, members, seen, seen_val, ingredients, rng, device)
             for members in targets.members
         ),
         strict=True,
@@ -62,13 +91,6 @@ def warn_of_other_units(X: np.ndarray, rows: np.ndarray) -> None:
         )
 
 
-def as_seen(arrays: Arrays, scaling: Scaling) -> Arrays:
-    """Landmarks and targets as networks see them."""
-    X, y = arrays
-    X, y = standardized(X, scaling.x_mean, scaling.x_scale), standardized(y, scaling.y_mean, scaling.y_scale)
-    return X.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
-
-
 def closed_form_network(
     config: NetworkConfig,
     members: np.ndarray,
@@ -81,7 +103,8 @@ def closed_form_network(
     """One network, for some of the targets."""
     hidden = tuple(Layer(*orthogonal_layer(*shape, rng)) for shape in config.layer_shapes[:-1])
     (X, y), (X_val, y_val) = train, validation
-    targets = np.ascontiguousarray(y[:, members]), np.ascontiguousarray(y_val[:, members])
+    if len(members) < y.shape[1]:
+        y, y_val = np.ascontiguousarray(y[:, members]), np.ascontiguousarray(y_val[:, members])
 
     def centred_hidden(share: float) -> tuple[Layer, ...]:
         """Hidden layers that take so much of each profile's mean away."""
@@ -92,7 +115,7 @@ def closed_form_network(
         landmarks = centred(X, centring, axis=1) if config.linear_path else X[:, :0]
         return Inputs(landmarks, last_hidden(config.activation, centred_hidden(centring), X, device))
 
-    output = output_layer(inputs, (X, targets[0]), (X_val, targets[1]), ingredients, rng)
+    output = output_layer(inputs, (X, y), (X_val, y_val), ingredients, rng)
     if config.linear_path:
         output.kernel[: config.n_inputs] = centred(output.kernel[: config.n_inputs], output.centring, axis=0)
     return (*centred_hidden(output.centring), Layer(output.kernel, output.bias))
