@@ -28,11 +28,11 @@ def cases() -> Iterator[Case]:
             ratio = (peak - imported) / (1.25 * DATA + 6 * PARAMETERS)
             what = "of 1.25 x the data and 6 x the parameters"
             yield verdict(f"memory of fit, {kind}", what, ratio, 1.0, MB=peak, imported=imported)
-    peak, imported = median_of(closed_form)
-    ratio = (peak - imported) / (1.25 * DATA + 6 * OF_CLOSED_FORM)
-    yield verdict("memory of fit, closed form", what, ratio, None, MB=peak, imported=imported)
     beyond = in_new_process(predict)
     yield verdict("memory of predict", "beyond the output", beyond, 300, unit="MB")
+    peak, imported = in_new_process(closed_form)
+    ratio = (peak - imported) / (1.25 * DATA + 6 * OF_CLOSED_FORM)
+    yield verdict("memory of fit, closed form", what, ratio, None, MB=peak, imported=imported)
 
 
 def median_of(measure: Callable[..., tuple[float, float]], *arguments: object) -> tuple[float, float]:
