@@ -1,5 +1,7 @@
 """AnnData in, AnnData out."""
 
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -201,7 +203,7 @@ def test_columns_that_are_not_of_inference_are_kept(adata, values, model):
 
 
 def test_the_result_shares_nothing_with_its_source(adata, model):
-    adata.obsm["P"], adata.uns["k"] = np.zeros((80, 2)), {"v": [1]}
+    adata.obsm["P"], adata.uns["k"], adata.uns["lock"] = np.zeros((80, 2)), {"v": [1]}, threading.Lock()
     for source in (adata, adata[:40]):
         inferred = predict_anndata(model, source)
         inferred.obsm["P"][0, 0] = 7

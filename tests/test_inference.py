@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from dgex import DGEXRegressor, KNNGeneRegressor, _plan, _progress
 from dgex._progress import duration
 from dgex.inference import predict_to_file
+from dgex.interpretation import target_reliability
 from dgex.io import _hdf5_writer, open_expression, write_expression
 
 LANDMARKS = [f"ENSG{number:011d}" for number in range(12)]
@@ -364,9 +365,10 @@ def test_a_finished_file_of_another_role_is_written_anew(models, frames, tmp_pat
 def test_a_finished_file_of_other_metadata_is_written_anew(models, frames, ending, tmp_path):
     X, _ = frames
     ids = {"profile_ids": list("abcd"), "gene_ids": LANDMARKS}
-    described = {"passed": np.array([True, False, True, True]), "dose": [1.0, np.nan, 3.0, 4.0], "cell": [*"uvw", None]}
+    described = {"passed": np.array([True, False, True, True]), "dose": [1.0, np.nan, 3.0, 4.0]}
+    described |= {"well": ["nan", "-667", "1", "NaN"], "plate": pd.array([1, None, 3, 4], dtype="Int64")}
     path, result = tmp_path / "x.h5ad", tmp_path / f"y{ending}"
-    for cell in (*"uvw", None), (*"zvw", None):
+    for cell in (*"uv", "01", None), (*"uv", "1", None):
         write_expression(path, X.to_numpy()[:4], **ids, profile_metadata=described | {"cell": cell})
         predict_to_file(models["knn"], path, result, resume=True, verbose=False)
         with open_expression(result) as file:
@@ -386,6 +388,12 @@ def test_what_a_result_says_of_genes_itself_is_left_out_with_a_warning(models, f
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         predict_to_file(models["knn"], tmp_path / "y.gctx", tmp_path / "z.gctx", verbose=False)
+    about = {"role": [None] * 12, "error": ["mine"] * 12}
+    write_expression(path, X.to_numpy()[:4], profile_ids=list("abcd"), gene_ids=LANDMARKS, gene_metadata=about)
+    model = KNNGeneRegressor().fit(*frames)
+    target_reliability(model, *frames, store=True)
+    with pytest.warns(UserWarning, match="The result has role, error of its own"):
+        predict_to_file(model, path, tmp_path / "y.gctx", verbose=False)
 
 
 SLOW = """

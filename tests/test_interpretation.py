@@ -468,8 +468,12 @@ def test_reliability_of_a_search_in_a_pipeline_knows_genes_and_units(frames):
     table = target_reliability(model, X, y, store=True)
     np.testing.assert_array_equal(table["error"], genewise_mae(y, model.predict(X), scale=best.target_scale_))
     assert best.target_reliability_ is table
-    with pytest.raises(ValueError, match="y"):
-        target_reliability(model, X, y[y.columns[::-1]])
+    nested = make_pipeline(
+        StandardScaler(), GridSearchCV(make_pipeline(StandardScaler(), KNNGeneRegressor()), {}, cv=2)
+    )
+    for each in (model, nested.fit(X, y)):
+        with pytest.raises(ValueError, match="y"):
+            target_reliability(each, X, y[y.columns[::-1]])
 
 
 def test_reliability_is_of_the_metrics(frames):
@@ -629,6 +633,8 @@ def test_gene_sets_of_numbers_and_lists_of_hubs(frames):
     attribution = landmark_attribution(fitted(frames), frames[0])
     with pytest.raises(ValueError, match="Got n_top=100 of 9 targets, but expected fewer"):
         gene_set_table(attribution, sets)
+    others = [f"other {number}" for number in range(50)]
+    assert len(gene_set_table(attribution, sets, background=[*TARGETS, *others])["list"]) == len(LANDMARKS)
 
 
 def test_lists_without_a_known_gene_are_no_tests():

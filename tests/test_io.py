@@ -900,13 +900,16 @@ def test_an_array_may_be_filled_anew_after_it_is_written(ending, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_sparse_expression_is_written(ending, tmp_path):
+def test_sparse_and_masked_expression_is_written(ending, tmp_path):
     X = scipy.sparse.random(20, 6, 0.3, format="csr", dtype=np.float32, random_state=0)
     names = {"profile_ids": [f"p{number}" for number in range(20)], "gene_ids": [f"g{number}" for number in range(6)]}
     path = tmp_path / f"x{ending}"
     write_expression(path, X, **names)
     with open_expression(path, rows="profiles") as file:
         np.testing.assert_array_equal(file.read(), X.toarray())
+    write_expression(path, np.ma.masked_equal(X.toarray(), 0), **names)
+    with open_expression(path, rows="profiles") as file:
+        np.testing.assert_array_equal(file.read(), np.where(X.toarray() == 0, np.nan, X.toarray()))
 
 
 def test_files_of_old_anndata_are_named_as_such(expression, tmp_path):

@@ -153,8 +153,10 @@ def test_scales_and_predictions_are_checked(pair):
     expected = metrics.overall_error(*pair, scale=scale.to_numpy())
     assert metrics.overall_error(*frames, scale=scale) == pytest.approx(expected)
     assert metrics.overall_error(*pair, scale=scale) == pytest.approx(expected)
-    with pytest.raises(ValueError, match=r"Got a scale of other genes, or in another order\. Pass scale\[y\.columns\]"):
-        metrics.genewise_mae(*frames, scale=scale[::-1])
+    for names in (frames[0].columns, range(7157, 7169)):  # Entrez ids
+        named = [frame.set_axis(names, axis=1) for frame in frames]
+        with pytest.raises(ValueError, match=r"other genes, or in another order\. Pass scale\[y\.columns\]"):
+            metrics.genewise_mae(*named, scale=named[0].std()[::-1])
 
 
 def test_masked_values_are_missing_values(pair):

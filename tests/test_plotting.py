@@ -113,6 +113,8 @@ def test_errors_too_narrow_for_a_curve_are_a_vertical_line(pyplot):
     for unit in (1.0, 1e-6):
         display = drawn(plotting.GenewiseErrorDisplay({name: own * unit for name, own in errors.items()}).plot())
         network, _, nearly_perfect = display.lines_
+        diverged = {name: own * unit * 10.0 ** (7 * (name == "nearly perfect")) for name, own in errors.items()}
+        assert display.ax_.get_xlim()[1] == plotting.GenewiseErrorDisplay(diverged).plot().ax_.get_xlim()[1]
         assert len(network.get_xdata()) > 100
         assert nearly_perfect.get_xdata() == pytest.approx([np.median(errors["nearly perfect"]) * unit] * 2)
 
@@ -140,6 +142,9 @@ def test_styles_of_clouds_have_their_short_names(pyplot):
         display = drawn(plotting.GenewiseComparisonDisplay(*errors).plot(points_kw={"lw": 2.0}))
         assert display.texts_[0].get_bbox_patch().get_facecolor()[:3] == (0, 0, 0)
         assert display.diagonal_.get_color() == "white"
+    with pyplot.rc_context({"axes.facecolor": "none"}):
+        transparent = drawn(plotting.GenewiseComparisonDisplay(*errors).plot())
+        assert transparent.texts_[0].get_bbox_patch().get_facecolor() == (1, 1, 1, 0.8)
     assert display.points_.get_linewidths().tolist() == [2.0]
     with pytest.raises(TypeError, match="Got ax=Figure, but expected axes"):
         plotting.GenewiseComparisonDisplay(*errors).plot(pyplot.figure())

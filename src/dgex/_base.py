@@ -46,7 +46,7 @@ class GeneRegressorMixin(RegressorMixin):
 
 def last_step(model: Any) -> Any:
     """The regressor of a Pipeline, or the model itself; of a search in a Pipeline what it has found."""
-    return getattr(model[-1], "best_estimator_", model[-1]) if isinstance(model, Pipeline) else model
+    return last_step(getattr(model[-1], "best_estimator_", model[-1])) if isinstance(model, Pipeline) else model
 
 
 def forget_reliability(model: Any) -> Any:

@@ -357,7 +357,7 @@ def by_normal_equations(
     among, with_targets = gram[:n_landmarks, :n_landmarks], products[:n_landmarks]
     prior = choices.prior.weights(correlations_from(among, with_targets, len(X) * deviation**2))
     of_landmarks = gram[:, :n_landmarks].copy()
-    values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False, driver="evd")
+    values, vectors = scipy.linalg.eigh(gram.T, overwrite_a=True, check_finite=False, driver="evd")
     values = np.maximum(values, 0.0)
 
     def projected(targets: Any) -> np.ndarray:

@@ -91,8 +91,9 @@ class InferencePlan:
     def replaced(self) -> list[str]:
         """What the source says of genes under names that the result has for something else."""
         known = self.source.gene_metadata
-        if ROLE in known and {role for role in known[ROLE] if not is_missing(role)} <= set(ROLES):
-            return []  # of an earlier inference
+        roles = {role for role in known.get(ROLE, ()) if not is_missing(role)}
+        if roles and roles <= set(ROLES):  # an earlier inference has written numbers beside them
+            return [name for name in self.reliability if name in known and known[name].dtype.kind not in "iufb"]
         return [name for name in (ROLE, *self.reliability) if name in known]
 
     @property
@@ -232,7 +233,7 @@ def names_of(given: Any, known: np.ndarray | None, what: str, size: int | None) 
 
 def writes_where_asked(model: Any) -> bool:
     """Whether the last step can predict into an array that is there, as a `DGEXRegressor` can."""
-    return "out" in signature(last_step(model).predict).parameters
+    return "out" in signature(_final(model).predict).parameters
 
 
 def predicted(model: Any, X: np.ndarray, out: np.ndarray | None = None) -> Any:
@@ -246,7 +247,11 @@ def predicted(model: Any, X: np.ndarray, out: np.ndarray | None = None) -> Any:
         # A Pipeline passes `out` on only where scikit-learn's metadata routing is off.
         if isinstance(model, Pipeline) and len(model) > 1:
             profiles = model[:-1].transform(profiles)
-        return last_step(model).predict(profiles, out=out)
+        return _final(model).predict(profiles, out=out)
+
+
+def _final(model: Any) -> Any:
+    return model[-1] if isinstance(model, Pipeline) else model
 
 
 def named(X: np.ndarray, model: Any) -> Any:

@@ -20,6 +20,7 @@ from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, ExpressionFileError, create_expression, open_expression
 from dgex.io._delimited import PROFILE_ID
 from dgex.io._destination import TAKEN_NAMES
+from dgex.io._gct import NULL
 from dgex.io._h5ad import data_frame
 from dgex.io._source import as_text
 from dgex.preprocessing import find_genes
@@ -199,8 +200,16 @@ def _as_anndata(adata: Any, plan: InferencePlan, verbose: bool) -> Any:
         X[rows] = profiles
     _warn_of_replaced(plan)
     about = {name: {key: value.copy() for key, value in getattr(adata, name).items()} for name in ("obsm", "obsp")}
-    about["uns"] = deepcopy(dict(adata.uns))
+    about["uns"] = {key: _copied(value) for key, value in adata.uns.items()}
     return AnnData(X, obs=adata.obs.copy(), var=_variables(adata.var, plan), **about)
+
+
+def _copied(value: Any) -> Any:
+    """A copy of anything that can be copied."""
+    try:
+        return deepcopy(value)
+    except TypeError:
+        return value
 
 
 def _warn_of_replaced(plan: InferencePlan) -> None:
@@ -265,7 +274,6 @@ def _inferred(plan: InferencePlan, verbose: bool) -> Iterator[tuple[slice, np.nd
 def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool, verbose: bool) -> None:
     """Read ahead, infer, and write behind."""
     source, n_profiles = plan.source, len(plan.source.profile_ids)
-    _warn_of_replaced(plan)
     metadata = _storable(source.profile_metadata), _storable(plan.gene_metadata)
     writer = create_expression(
         destination,
@@ -278,6 +286,7 @@ def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool,
     )
     if resume and not writer.part.exists() and _is_finished(plan, metadata, destination):
         return
+    _warn_of_replaced(plan)
     with writer, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as scribe:
         _require_same_inference(plan, writer)
         chunks = list(plan.chunks(writer.n_written))
@@ -327,19 +336,27 @@ def _is_finished(plan: InferencePlan, metadata: tuple[Metadata, Metadata], desti
 
 def _say_the_same(metadata: Metadata, stored: Metadata) -> bool:
     """Whether a file has these metadata, in whatever types."""
-    return set(metadata) == set(stored) and all(
-        list(map(_plain, column)) == list(map(_plain, stored[name])) for name, column in metadata.items()
-    )
+    return set(metadata) == set(stored) and all(_equal(column, stored[name]) for name, column in metadata.items())
 
 
-def _plain(value: Any) -> float | str | None:
-    """A value as a number if it is one, else as text."""
-    if is_missing(value):
-        return None
+def _equal(column: np.ndarray, stored: np.ndarray) -> bool:
+    """Whether numbers are equal numbers, and text is equal text or that of numbers."""
+    are_numbers = [np.asarray(values).dtype.kind in "iufb" for values in (column, stored)]
+    pairs = [_plain(values, numbers=any(are_numbers)) for values in (column, stored)]
+    return pairs[0] == pairs[1]
+
+
+def _plain(column: np.ndarray, *, numbers: bool) -> list[float | str | None]:
+    """Values as text or as numbers, as far as they are some; None for those that a format has for missing ones."""
+    texts = [None if is_missing(value) else as_text(value).strip() for value in column]
+    return [None if text in (None, NULL) else _number(text) if numbers else text for text in texts]
+
+
+def _number(text: str) -> float | str:
     try:
-        return float(value)
+        return float({"True": 1, "False": 0}.get(text, text))
     except ValueError:
-        return as_text(value).strip()
+        return text
 
 
 def _require_same_inference(plan: InferencePlan, writer: Any) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.metrics import make_scorer
 from sklearn.utils.validation import check_array
 
-from dgex._frames import column_names, frame_values, row_names
+from dgex._frames import column_names, frame_values
 from dgex._statistics import divisors, gene_statistics, standardized
 from dgex._table import ComparisonTable
 from dgex._validation import FLOAT_TYPES, first_equal_column, require_alike
@@ -373,8 +373,9 @@ def _checked_scale(scale: Any, n_genes: int, genes: np.ndarray | None) -> np.nda
         raise ValueError(
             f"Got a scale of shape {np.shape(scale)}, but expected one number for each of the {n_genes} genes."
         )
-    named = row_names(scale)
-    if genes is not None and named is not None and [str(name) for name in named] != genes.tolist():
+    index = getattr(scale, "index", None)  # of a series
+    names = None if index is None or callable(index) else [str(name) for name in index]
+    if genes is not None and names not in (None, genes.tolist(), [str(number) for number in range(n_genes)]):
         raise ValueError("Got a scale of other genes, or in another order. Pass scale[y.columns].")
     return np.asarray(scale, dtype=np.float64)
 

@@ -172,7 +172,7 @@ def _gene_lists(
         for hub in genes:
             yield hub.name, hub.targets, hub.background if background is None else background
     elif isinstance(genes, LandmarkAttribution):
-        if n_top >= len(genes.targets):
+        if background is None and n_top >= len(genes.targets):
             raise ValueError(
                 f"Got n_top={n_top} of {len(genes.targets)} targets, but expected fewer: the list of a landmark would "
                 "be all there is. Pass a smaller n_top."

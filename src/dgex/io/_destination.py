@@ -21,7 +21,7 @@ from dgex._files import (
     synchronize,
     writing,
 )
-from dgex._frames import is_missing
+from dgex._frames import frame_values, is_missing
 from dgex._validation import listed
 from dgex.io._source import as_text, unique_ids
 
@@ -94,7 +94,8 @@ class ExpressionWriter(ABC):
         X : array-like or sparse matrix of shape (n_profiles, n_genes)
             Expression; stored as float32.
         """
-        X = np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float32)  # may be sparse
+        X = X.toarray() if hasattr(X, "toarray") else frame_values(X)
+        X = np.asarray(X, dtype=np.float32)
         left = len(self.profile_ids) - self.n_written
         if X.ndim != 2 or X.shape[1] != len(self.gene_ids) or len(X) > left:
             raise ValueError(

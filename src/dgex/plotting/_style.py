@@ -205,7 +205,11 @@ def wrapped(name: str) -> str:
 
 def corner_text(ax: Axes, text: str, corner: str) -> Text:
     """Text in the upper left or lower right corner, readable over points."""
+    from matplotlib.colors import to_rgba
+
     left = corner == "upper left"
+    colors = map(to_rgba, (ax.get_facecolor(), ax.figure.get_facecolor()))
+    ground = next((color for color in colors if color[3] > 0), "none")
     return ax.text(
         *((0.03, 0.97) if left else (0.97, 0.03)),
         text,
@@ -213,7 +217,7 @@ def corner_text(ax: Axes, text: str, corner: str) -> Text:
         ha="left" if left else "right",
         va="top" if left else "bottom",
         linespacing=1.4,
-        bbox={"facecolor": ax.get_facecolor(), "alpha": 0.8, "edgecolor": "none", "boxstyle": "round,pad=0.2"},
+        bbox={"facecolor": ground, "alpha": 0.8, "edgecolor": "none", "boxstyle": "round,pad=0.2"},
     )
 
 
@@ -416,7 +420,7 @@ def end_of_errors(errors: list[np.ndarray]) -> float:
         low, middle, high, most = np.quantile(own, [0.25, 0.5, 0.75, SHOWN_SHARE])
         reaches.append(min(most, middle + LONGEST_TAIL * (high - low)) if high > low else most)
     # A model without errors that differ, such as a perfect one, is no measure for the others.
-    same = SAME * max(float(np.median(own)) for own in errors)
+    same = SAME * float(np.median([np.median(own) for own in errors]))
     usual = [reach for reach, own in zip(reaches, errors, strict=True) if np.ptp(own) > same]
     farthest = FARTHEST * float(np.quantile(usual, 0.5, method="lower")) if usual else np.inf
     return 1.05 * float(max(reach for reach in reaches if reach <= farthest)) or 1.0
