@@ -98,8 +98,7 @@ def test_profiles_and_units_lead_to_the_same_output_layer(problem, linear_path, 
 
 
 def test_the_intercept_keeps_its_digits_where_coefficients_are_large(monkeypatch):
-    # 1,000 profiles of a small penalty: coefficients of hundreds whose sum is nearly zero.
-    monkeypatch.setattr(_closed_form, "PENALTIES", np.array([1e-3]))
+    # 1,000 profiles of a small penalty: coefficients of hundreds whose sum is nearly zero. Nor is it drawn to zero.
     rng = np.random.default_rng(7)
     weights = rng.standard_normal((12, 8))
     X = rng.standard_normal((1200, 12)).astype(np.float32)
@@ -110,9 +109,12 @@ def test_the_intercept_keeps_its_digits_where_coefficients_are_large(monkeypatch
         return Inputs(X, np.abs(X @ hidden + bias))
 
     ingredients = Ingredients(profile_noise=False, target_penalties=False, prior=False, centring=False)
-    output = output_layer(inputs, (X[:1000], y[:1000]), (X[1000:], y[1000:]), ingredients, rng)
-    residuals = y - np.concatenate(inputs(X), axis=1) @ output.kernel - output.bias
-    np.testing.assert_allclose(residuals[:1000].mean(axis=0), 0.0, atol=1e-5)
+    for penalty, offset in ((1e-3, 0), (100.0, 50)):
+        monkeypatch.setattr(_closed_form, "PENALTIES", np.array([penalty]))
+        train, validation = (X[:1000], y[:1000] + offset), (X[1000:], y[1000:] + offset)
+        output = output_layer(inputs, train, validation, ingredients, rng)
+        residuals = y + offset - np.concatenate(inputs(X), axis=1) @ output.kernel - output.bias
+        np.testing.assert_allclose(residuals[:1000].mean(axis=0), 0.0, atol=1e-5)
 
 
 def test_units_are_in_orthogonal_directions(problem):

@@ -255,7 +255,7 @@ def kernel_output(seen: Inputs, y: np.ndarray, best: Attempt, *, target_penaltie
     # From what is left over: a sum of large coefficients that cancel each other would have few digits.
     precision = (1 / choices.noise).astype(np.float32)
     left_over = precision @ y - np.concatenate([precision @ part for part in seen]) @ output
-    bias = left_over / (precision.sum() + best.penalty * multiples / INTERCEPT) - means @ output
+    bias = left_over / precision.sum() - means @ output
     return Output(output, bias.astype(np.float32), choices.centring)
 
 
