@@ -472,7 +472,7 @@ def test_reliability_of_a_search_in_a_pipeline_knows_genes_and_units(frames):
         StandardScaler(), GridSearchCV(make_pipeline(StandardScaler(), KNNGeneRegressor()), {}, cv=2)
     )
     for each in (model, nested.fit(X, y)):
-        with pytest.raises(ValueError, match="y"):
+        with pytest.raises(ValueError, match="The genes of y are not those of the model, in their order"):
             target_reliability(each, X, y[y.columns[::-1]])
 
 

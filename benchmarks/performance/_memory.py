@@ -22,11 +22,11 @@ OF_CLOSED_FORM = 4 * ((N_LANDMARKS + 1) * N_FIXED + (N_LANDMARKS + N_FIXED + 1) 
 
 def cases() -> Iterator[Case]:
     """Beyond what a process has that has imported all modules, and computed nothing."""
+    what = "of 1.25 x the data and 6 x the parameters"
     with tempfile.TemporaryDirectory() as name:
         for kind in ("arrays in memory", "memory maps"):
             peak, imported = median_of(fit, kind, Path(name))
             ratio = (peak - imported) / (1.25 * DATA + 6 * PARAMETERS)
-            what = "of 1.25 x the data and 6 x the parameters"
             yield verdict(f"memory of fit, {kind}", what, ratio, 1.0, MB=peak, imported=imported)
     beyond = in_new_process(predict)
     yield verdict("memory of predict", "beyond the output", beyond, 300, unit="MB")

@@ -87,7 +87,7 @@ class InferencePlan:
             columns[name][len(self.landmarks) :] = table[name][self.inferred]
         return columns
 
-    @property
+    @cached_property
     def replaced(self) -> list[str]:
         """What the source says of genes under names that the result has for something else."""
         known = self.source.gene_metadata
@@ -251,6 +251,7 @@ def predicted(model: Any, X: np.ndarray, out: np.ndarray | None = None) -> Any:
 
 
 def _final(model: Any) -> Any:
+    """What predicts from what the steps before it have made; a search is left as it is, since it may have steps."""
     return model[-1] if isinstance(model, Pipeline) else model
 
 

@@ -199,15 +199,17 @@ def session_on(
         else:
             scaling = training_scaling(*profiles, rows, model.standardize)
             scaling = Scaling(*(of_the_first(devices, numbers) for numbers in scaling))
+            parameters = None
             if model.start == "closed_form":  # before anything else takes memory
-                train = SomeProfiles(*profiles, rows)
-                chosen_on = SomeProfiles(*profiles, held_out)
+                train, chosen_on = SomeProfiles(*profiles, rows), SomeProfiles(*profiles, held_out)
                 if validation_sets:
                     chosen_on = SomeProfiles(*validation_sets[0], np.arange(len(validation_sets[0][0])))
                 parameters = parameters_in_closed_form(
                     model, config, layout, targets, train, chosen_on, scaling, generator(seed, CLOSED_FORM)
                 )
             run = start_run(config, layout, targets, seed, decay)
+            if parameters is not None:
+                start_from(parameters, run, config, layout, n_best)
         training = placed(profiles, rows, targets, layout, resident)
         validation = [
             placed(arrays, np.arange(len(arrays[0])), targets, layout, resident) for arrays in validation_sets
@@ -221,8 +223,6 @@ def session_on(
             scaling=place_scaling(scaling, targets, layout),
             fingerprint=fingerprint(*profiles, rows),
         )
-        if model.start == "closed_form" and not going_on:
-            start_from(parameters, run, config, layout, n_best)
     rates = training_rates(model, config, targets, learning_rate)
     settings = {name: getattr(model, name) for name in SETTINGS}
     return Session(config, layout, data, rates, scaling, run, settings, demand)

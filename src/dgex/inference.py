@@ -213,6 +213,7 @@ def _copied(value: Any) -> Any:
 
 
 def _warn_of_replaced(plan: InferencePlan) -> None:
+    """Warn of what the source says of genes and the result does not."""
     if plan.replaced:
         warn_user(
             f"The result has {listed(plan.replaced)} of its own for each gene, so what the source says under these "
@@ -246,9 +247,9 @@ def _columns_of_layer(adata: Any, plan: InferencePlan) -> np.ndarray:
         raise ValueError(
             f"adata.var has {listed(plan.replaced)} of other content, which would be lost. Rename these columns."
         )
-    columns = np.concatenate([plan.columns, find_genes(plan.targets, plan.source.gene_ids)])
-    columns[len(plan.landmarks) :][np.isin(columns[len(plan.landmarks) :], plan.columns)] = -1  # other versions of them
-    absent = plan.targets[columns[len(plan.landmarks) :] < 0]
+    of_targets = find_genes(plan.targets, plan.source.gene_ids)
+    of_targets[np.isin(of_targets, plan.columns)] = -1  # landmarks of another version
+    absent = plan.targets[of_targets < 0]
     if len(absent) == len(plan.targets):
         raise ValueError(
             f"None of the {len(absent)} targets ({listed(absent)}) are among the variables of the AnnData, so a layer "
@@ -259,7 +260,7 @@ def _columns_of_layer(adata: Any, plan: InferencePlan) -> np.ndarray:
             f"{len(absent)} of {len(plan.targets)} targets are not among the variables of the AnnData and left out: "
             f"{listed(absent)}. Leave out to_layer for a new AnnData with all of them."
         )
-    return columns
+    return np.concatenate([plan.columns, of_targets])
 
 
 def _inferred(plan: InferencePlan, verbose: bool) -> Iterator[tuple[slice, np.ndarray]]:

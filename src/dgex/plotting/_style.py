@@ -67,7 +67,7 @@ SHOWN_SHARE = 0.999
 # unless this is so many times as far as for the better half of the models, or so many interquartile ranges away.
 FARTHEST, LONGEST_TAIL = 5.0, 10.0
 
-# Errors that differ by less are the same but for rounding.
+# Errors that differ by less, of what is usual, are the same but for rounding.
 SAME = 1e-6
 
 # What a style may be called besides its full name.
