@@ -32,6 +32,7 @@ LAYERS = {
     "_partition": 1,
     "_processes": 1,
     "_base": 2,
+    "_genes": 2,
     "_network": 2,
     "_mlp": 3,
     "_optimizer": 2,

@@ -453,7 +453,7 @@ def test_numbers_that_are_names_of_others_are_refused(frames):
     assert landmark_attribution(network, X, targets=[0, last]).targets.tolist() == ["2", ids[-1]]
     shape = PredictionDisplay.from_estimator(model, X, y.set_axis(ids, axis=1), target="3")
     np.testing.assert_array_equal(shape.measured, y.iloc[:, 1])
-    with pytest.raises(ValueError, match=r"Got target=3, which is the number of '5' and the name of target 1"):
+    with pytest.raises(ValueError, match=r"Got 3, which is the number of '5' and the name of another"):
         PredictionDisplay.from_estimator(model, X, y.set_axis(ids, axis=1), target=3)
 
 

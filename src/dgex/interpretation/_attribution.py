@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_array
 from dgex._base import last_step
 from dgex._derivatives import derivative_sums
 from dgex._frames import column_names, frame_values
+from dgex._genes import names_or_numbers, positions_of
 from dgex._plan import predicted
 from dgex._processes import own_devices
 from dgex._sharding import devices_in_use
@@ -20,9 +21,7 @@ from dgex._validation import listed, require_same_profiles
 from dgex.interpretation._networks import (
     Network,
     landmark_names,
-    names_or_numbers,
     networks_of,
-    positions_of,
     require_same_names,
     standardized_landmarks,
     target_names,

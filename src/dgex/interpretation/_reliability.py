@@ -9,9 +9,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from dgex._base import last_step
 from dgex._frames import column_names, frame_values
+from dgex._genes import names_or_numbers
 from dgex._table import Table
 from dgex._validation import require_same_profiles
-from dgex.interpretation._networks import names_or_numbers, require_same_names
+from dgex.interpretation._networks import require_same_names
 from dgex.metrics import genewise_correlation, genewise_mae, r_gene
 
 # The Connectivity Map calls genes well inferred from here on.

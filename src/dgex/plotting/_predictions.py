@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dgex._frames import column_names, frame_values
-from dgex._validation import listed, require_alike, require_same_profiles
+from dgex._genes import names_or_numbers, positions_of
+from dgex._validation import require_alike, require_same_profiles
 from dgex.metrics import genewise_correlation, genewise_mae
 from dgex.plotting._style import (
     axes_for,
@@ -244,22 +245,14 @@ class PredictionDisplay:
 
 def _column(target: Any, n_targets: int, names: np.ndarray | None) -> int:
     """The column of a target gene."""
-    known = np.empty(0) if names is None else names
-    own = np.flatnonzero(known.astype(str) == str(target)).tolist()
-    if isinstance(target, Integral) and (not own or own == [int(target)]):
-        return _checked(target, n_targets, "target")
-    if isinstance(target, Integral) and 0 <= int(target) < n_targets:
-        raise ValueError(
-            f"Got target={target}, which is the number of {known[int(target)]!r} and the name of target {own[0]}. Pass "
-            f"the name as text: {str(target)!r}."
-        )
-    if names is None:
+    if names is None and isinstance(target, str):
         raise ValueError(
             f"Got target={target!r}, but the targets have no names. Pass target_names, a DataFrame, or a column number."
         )
-    if not own:
-        raise ValueError(f"Got target={target!r}, but expected one of {len(names)} targets: {listed(names)}.")
-    return int(own[0])
+    found = positions_of(target, names_or_numbers(names, n_targets), "targets")
+    if len(found) != 1:
+        raise ValueError(f"Got target={target!r}, which are {len(found)} targets, but expected one.")
+    return int(found[0])
 
 
 def _checked(index: Any, size: int, what: str) -> int:
