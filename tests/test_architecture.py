@@ -62,6 +62,7 @@ LAYERS = {
     "_constraints": 5,
     "_derivatives": 3,
     "_training": 5,
+    "_learned": 6,
     "_session": 7,
     "_knn": 6,
     "_normalization": 6,

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from dgex import DGEXRegressor, recipes
-from dgex.__main__ import main
+from dgex.__main__ import ended_like_ctrl_c, main
+from dgex._training import deferred_keyboard_interrupt
 from dgex.inference import predict_to_file
 from dgex.io import open_expression, write_expression
 from dgex.metrics import genewise_mae
@@ -388,6 +390,26 @@ def test_an_interrupt_is_status_130(run, monkeypatch):
     monkeypatch.setattr("dgex._commands._predict.predict_to_file", interrupted)
     run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY)
     assert run("predict", "model.dgex", "tested.tsv", "y.gctx") == (130, "", "dgex predict: interrupted\n")
+
+
+def test_a_request_to_end_is_an_interrupt(run, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(
+        "dgex._commands._predict.predict_to_file", lambda *_, **options: signal.raise_signal(signal.SIGTERM)
+    )
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY)
+    assert run("predict", "model.dgex", "tested.tsv", "y.gctx") == (130, "", "dgex predict: interrupted\n")
+    finished = []
+
+    def work_that_is_not_interrupted():
+        with deferred_keyboard_interrupt():
+            signal.raise_signal(signal.SIGTERM)
+            finished.append(True)
+
+    with pytest.raises(KeyboardInterrupt), ended_like_ctrl_c():
+        work_that_is_not_interrupted()
+    assert finished
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 class Terminal(io.StringIO):

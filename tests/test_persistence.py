@@ -601,6 +601,61 @@ def test_files_that_contradict_themselves_are_refused(name, profiles, path):
         load_model(rewritten(saved_knn(path, profiles), change))
 
 
+def changed(name, change):
+    return lambda model: setattr(model, name, change(getattr(model, name)))
+
+
+def first(change):
+    """A change of the first of several arrays."""
+    return lambda arrays: [change(arrays[0]), *arrays[1:]]
+
+
+UNFIT = {
+    "no weights": (lambda model: delattr(model, "coefs_"), "has no coefs_"),
+    "no run and no settings": (lambda model: (delattr(model, "_run"), delattr(model, "_settings")), "_run, _settings"),
+    "turned weights": (
+        changed("coefs_", first(np.transpose)),
+        r"coefs_\[0\] of shape \(5, \d+\), but expected \(\d+, 5\)",
+    ),
+    "fewer weights": (
+        changed("coefs_", first(lambda kernel: kernel[:-1])),
+        r"coefs_\[0\] of shape \(\d+, 5\), but expected \(\d+, 5\)",
+    ),
+    "a layer less": (changed("coefs_", lambda kernels: kernels[1:]), "damaged"),
+    "no scale": (
+        changed("landmark_scale_", lambda scale: None),
+        r"landmark_scale_ of shape \(\), but expected \(\d+,\)",
+    ),
+    "one mean more": (changed("target_mean_", lambda mean: np.append(mean, 1.0)), "target_mean_ of shape"),
+    "a network more": (changed("partition_", lambda partition: partition + 1), "networks, inputs and outputs"),
+    "other landmarks": (changed("n_features_in_", lambda number: number - 1), "networks, inputs and outputs"),
+    "a run of fewer layers": (
+        changed(
+            "_run", lambda run: dataclasses.replace(run, state=run.state._replace(parameters=run.state.parameters[1:]))
+        ),
+        "the weights of the run of 1 layer",
+    ),
+    "a method": (lambda model: setattr(model, "predict", 8), "called like its methods: predict"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_networks_that_do_not_fit_together_are_refused(name, profiles, path):
+    model = DGEXRegressor(**SMALL).fit(*profiles)
+    change, message = UNFIT[name]
+    change(model)
+    save_model(model, path)
+    with pytest.raises(ModelFileError, match=message):
+        load_model(path)
+
+
+def test_weights_of_another_shape_are_refused(profiles):
+    model = DGEXRegressor(**SMALL).fit(*profiles)
+    model.coefs_[0] = model.coefs_[0].T
+    with pytest.raises(ValueError, match=r"Got coefs_\[0\] of shape \(5, \d+\), but expected"):
+        model.predict(profiles[0])
+
+
 def test_nesting_without_end_is_refused(profiles, path):
     saved_knn(path, profiles)
 
@@ -793,7 +848,8 @@ def test_attributes_cannot_replace_the_class(profiles, path):
     def change(contents, members):
         contents["model"]["attributes"].update({"__class__": "os.system", "__dict__": {"dict": []}})
 
-    assert type(load_model(rewritten(saved_knn(path, profiles), change))) is KNNGeneRegressor
+    with pytest.raises(ModelFileError, match="called like its methods: __class__"):
+        load_model(rewritten(saved_knn(path, profiles), change))
 
 
 # --- writing --------------------------------------------------------------------------------------

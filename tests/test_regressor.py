@@ -22,7 +22,15 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from dgex import DGEXRegressor, KNNGeneRegressor, QuantileJointNormalizer, TrainingDiverged, _programs, _training
+from dgex import (
+    DGEXRegressor,
+    KNNGeneRegressor,
+    QuantileJointNormalizer,
+    TrainingDiverged,
+    _programs,
+    _training,
+    recipes,
+)
 from dgex._network import NetworkConfig
 from dgex._sharding import Layout, select_devices
 from dgex.datasets import make_expression_profiles
@@ -395,6 +403,33 @@ def test_a_signal_in_the_first_epoch_is_passed_on(profiles, monkeypatch):
         model.fit(X, y)
     assert not hasattr(model, "coefs_")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_after_a_start_in_closed_form_keeps_it(profiles, monkeypatch):
+    X, y = profiles
+    monkeypatch.setattr(_training, "train_epoch", lambda *arguments: interrupt())
+    model = recipes.modern(hidden_layer_sizes=(20,), random_state=0)
+    with pytest.warns(UserWarning, match="interrupted in epoch 1; the model of epoch 0 is kept"):
+        model.fit(X, y)
+    expected = recipes.modern(hidden_layer_sizes=(20,), random_state=0, max_iter=0).fit(X, y)
+    assert (model.best_epoch_, model.best_score_) == (0, expected.best_score_)
+    np.testing.assert_array_equal(model.predict(X), expected.predict(X))
+
+
+@pytest.mark.parametrize(
+    "several",
+    [lambda model: GridSearchCV(model, {"dropout": [0.0, 0.5]}, cv=2), lambda model: BaggingRegressor(model, 2)],
+    ids=["search", "ensemble"],
+)
+def test_an_interrupt_ends_searches_and_ensembles(profiles, monkeypatch, several):
+    train_epoch = _training.train_epoch
+
+    def interrupting(run, *arguments):
+        return interrupt() if run.epoch == 2 else train_epoch(run, *arguments)
+
+    monkeypatch.setattr(_training, "train_epoch", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        several(DGEXRegressor(**SMALL)).fit(*profiles)
 
 
 def test_divergence_is_an_error_that_keeps_the_earlier_model(profiles):

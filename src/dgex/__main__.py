@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import dgex
@@ -60,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command, show_traceback = options.pop("command"), options.pop("traceback")
     finished = False
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ended_like_ctrl_c():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = show_warning
             run(command, options)
@@ -81,6 +85,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dgex {command}: error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Iterator[None]:
+    """Treat a request to end, as schedulers and containers send it, like Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        handler = signal.getsignal(signal.SIGINT)  # which may hold it back
+        (handler if callable(handler) else signal.default_int_handler)(number, frame)
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def run(command: str, options: dict[str, Any]) -> None:

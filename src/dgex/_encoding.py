@@ -230,7 +230,13 @@ class Decoder:
         model: Any = object.__new__(kind)  # not through its constructor, which may do or check something
         model.__dict__.update(defaults)
         model.__dict__.update(self._named(given))
-        model.__dict__.update(self._named(node["attributes"]))
+        attributes = self._named(node["attributes"])
+        shadowed = [name for name in attributes if callable(getattr(kind, name, None))]
+        if shadowed:
+            raise ValueError(f"attributes of {kind.__name__} are called like its methods: {listed(shadowed)}")
+        model.__dict__.update(attributes)
+        if hasattr(kind, "_require_whole"):
+            model._require_whole()
         with sklearn.config_context(enable_metadata_routing=True):
             for method, requests in self._named(node.get("requests", {})).items():
                 getattr(model, f"set_{method}_request")(**requests)

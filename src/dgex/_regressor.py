@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from dgex import _validation
 from dgex._base import GeneRegressorMixin, forget_reliability
 from dgex._constraints import CONSTRAINTS
+from dgex._learned import learned_parameters, require_whole
 from dgex._memory import shortage_in_prediction_explained
-from dgex._network import Layer
 from dgex._partition import TargetSets
 from dgex._prediction import predict
 from dgex._processes import own_devices
@@ -208,6 +208,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     """
 
     _parameter_constraints = CONSTRAINTS
+    _require_whole = require_whole  # of a model that is loaded
     __metadata_request__predict = {"out": metadata_routing.UNUSED}
 
     def __init__(
@@ -320,8 +321,8 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
 
         Notes
         -----
-        A keyboard interrupt ends training with a warning and keeps the best epoch so far; before the end of the first
-        epoch it is passed on.
+        A keyboard interrupt ends training with a warning and keeps the best epoch so far, or the start in closed form;
+        it is passed on if there is neither yet, and in searches and ensembles, which it ends.
 
         scikit-learn indexes fit parameters that are as long as `X` together with it: in `GridSearchCV`, pass
         `X_val=(X_val,), y_val=(y_val,)` when a validation set happens to have as many profiles as `X`.
@@ -395,7 +396,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         check_is_fitted(self)
         X_array = _validation.validated_profiles(self, X, reset=False)
         _validation.require_single_precision(X_array, "X")
-        parameters = tuple(map(Layer, self.coefs_, self.intercepts_))
+        parameters = learned_parameters(self)
         targets = TargetSets.of(self.partition_)
         if out is None:
             y = np.empty((len(X_array), targets.n_targets), dtype=X_array.dtype)
@@ -427,14 +428,13 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
                 "validation sets, numbered from 0. Pass them to fit as tuples X_val=(...), y_val=(...)."
             )
         model = forget_reliability(copy.copy(self))
-        for name, value in selected_attributes(self._run, TargetSets.of(self.partition_), int(validation_set)).items():
-            setattr(model, name, value)
+        vars(model).update(selected_attributes(self._run, TargetSets.of(self.partition_), int(validation_set)))
         return model
 
     def _keep(self, session: Session) -> None:
-        """Store what was learned, unless an interrupt came before there was anything."""
+        """Store what was learned, unless an interrupt came before there was anything, or is to end other fits, too."""
         run = session.run
-        if run.interrupted and run.epoch == 0:
+        if run.interrupted and (not run.is_a_model or _validation.is_one_of_many_fits()):
             raise KeyboardInterrupt
         attributes = session.fitted_attributes()
         forget_reliability(self)
@@ -443,7 +443,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
             epochs = ", ".join(map(str, np.atleast_1d(self.best_epoch_)))
             _validation.warn_user(
                 f"Training was interrupted in epoch {run.epoch + 1}; the model of epoch {epochs} is kept. "
-                "To go on from where it stopped, fit again with warm_start=True."
+                "To go on from where it stopped, set warm_start=True and fit again (if it is saved: after load_model)."
             )
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -120,6 +120,11 @@ class TrainingRun:
     history: list[dict[str, float]] = field(default_factory=list)
     interrupted: bool = False
 
+    @property
+    def is_a_model(self) -> bool:
+        """Whether there is an epoch that can be kept, or a start that can."""
+        return self.epoch > 0 or any(record.parameters is not None for record in self.best)
+
 
 def start_run(
     config: TrainConfig, layout: Layout, targets: TargetSets, seed: int, decay: LearningRateDecay
@@ -429,7 +434,7 @@ def require_finite(errors: np.ndarray, run: TrainingRun) -> None:
 
 @contextmanager
 def deferred_keyboard_interrupt() -> Iterator[None]:
-    """Hold SIGINT back for a moment, so that it cannot fall between a call and the storing of its result."""
+    """Hold interrupts back for a moment, so that none can fall between a call and the storing of its result."""
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or previous is None:
         yield
@@ -441,4 +446,4 @@ def deferred_keyboard_interrupt() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, previous)
     if received:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(received[0])

@@ -25,6 +25,12 @@ FLOAT_TYPES = (np.float64, np.float32)
 # A warning is reported at the first line that called these (`contextlib` calls what is decorated).
 LIBRARIES = ("dgex", "sklearn", "contextlib")
 
+# Modules that fit many models, one after the other or at once.
+MANY_FITS = (
+    "joblib",
+    *(f"sklearn.{name}" for name in ("model_selection", "ensemble", "feature_selection", "multioutput")),
+)
+
 
 def listed(names: Iterable[Any]) -> str:
     """The first five names and how many more there are."""
@@ -97,6 +103,12 @@ def warn_user(message: str) -> None:
     frames = inspect.stack(context=0)[1:]
     inside = takewhile(lambda frame: frame.frame.f_globals.get("__name__", "").partition(".")[0] in LIBRARIES, frames)
     warnings.warn(message, UserWarning, stacklevel=2 + len(list(inside)))
+
+
+def is_one_of_many_fits() -> bool:
+    """Whether a search, an ensemble or the like is calling, which goes on with whatever a fit returns."""
+    modules = {frame.frame.f_globals.get("__name__", "") for frame in inspect.stack(context=0)}
+    return any(module == name or module.startswith(f"{name}.") for module in modules for name in MANY_FITS)
 
 
 def validated_training_data(
