@@ -32,10 +32,11 @@ from benchmarks.accuracy._datasets import Parts, Profiles, Split, arrays_split, 
 from benchmarks.accuracy._linear import lasso, least_squares, ridge
 from benchmarks.accuracy._methods import gene_neighbors
 from dgex import DGEXRegressor
+from dgex._commands._genes import gene_list
 from dgex.io import open_expression
 from dgex.metrics import genewise_mae, relative_improvement, win_rate
 from dgex.plotting import ArchitectureDisplay, GenewiseComparisonDisplay, GenewiseErrorDisplay, TrainingCurveDisplay
-from dgex.preprocessing import gene_scaling, standardized
+from dgex.preprocessing import find_genes, find_near_duplicates, gene_scaling, standardized
 
 LAYERS = (1, 2, 3)
 DROPOUT = (0.0, 0.1, 0.25)
@@ -103,19 +104,39 @@ def of_the_data_folder(seed: int) -> Compendium:
 
 
 def of_files(arrays: Path, rnaseq: Path, validation: Path | None, landmarks: Path, seed: int) -> Compendium:
-    """Expression of the genes that all files have; the landmarks are listed one in each line."""
+    """Expression of the genes that all files have, arrays without near-duplicates; the landmarks are listed."""
     with open_expression(arrays) as array_file, open_expression(rnaseq) as rnaseq_file:
-        genes = [gene for gene in array_file.gene_ids if gene in set(rnaseq_file.gene_ids)]
-        parts = split(len(array_file.profile_ids), seed)
-        of_arrays = [array_file.read(rows, genes) for rows in parts]
+        of_both = set(rnaseq_file.gene_ids)
+        genes = np.array([gene for gene in array_file.gene_ids if gene in of_both], dtype=object)
+        is_landmark = among(gene_list(str(landmarks)), genes)
+        all_arrays = array_file.read(genes=genes)
         of_rnaseq = [rnaseq_file.read(genes=genes)]
+    rows = np.flatnonzero(~find_near_duplicates(all_arrays, random_state=0))
+    print(
+        f"{len(all_arrays) - len(rows)} of {len(all_arrays)} arrays nearly repeat others and are left out", flush=True
+    )
+    of_arrays = [all_arrays[rows[part]] for part in split(len(rows), seed)]
     if validation is None:
         train, chosen_on, test = split(len(of_rnaseq[0]), seed)
         of_rnaseq = [of_rnaseq[0][chosen_on], of_rnaseq[0][np.concatenate([train, test])]]
     else:
         with open_expression(validation) as file:
             of_rnaseq.insert(0, file.read(genes=genes))
-    return compendium(of_arrays, of_rnaseq, np.isin(genes, landmarks.read_text().split()))
+    return compendium(of_arrays, of_rnaseq, is_landmark)
+
+
+def among(landmarks: np.ndarray, genes: np.ndarray) -> np.ndarray:
+    """Which genes are landmarks, all of which have to be there."""
+    columns = find_genes(landmarks, genes)
+    absent = landmarks[columns < 0]
+    if len(absent):
+        raise SystemExit(
+            f"{len(absent)} of {len(landmarks)} landmarks are not among the {len(genes)} genes of all files: "
+            f"{', '.join(absent[:5])}. Leave them out of the list, or name them as the files do."
+        )
+    is_landmark = np.zeros(len(genes), dtype=bool)
+    is_landmark[columns] = True
+    return is_landmark
 
 
 def split(n_profiles: int, seed: int) -> Parts:
@@ -173,6 +194,22 @@ def kept(folder: Path, name: str, make: Any) -> Any:
         path.with_suffix(".part").write_text(json.dumps(make(), default=np.ndarray.tolist))
         path.with_suffix(".part").replace(path)
     return json.loads(path.read_text())
+
+
+def require_same_settings(arguments: argparse.Namespace) -> None:
+    """Raise if a folder has results of other files or of another number of epochs, which would be taken for these."""
+    files = [path for path in (arguments.arrays, arguments.rnaseq, arguments.validation, arguments.landmarks) if path]
+    settings = {
+        "files": [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime] for path in files],
+        "epochs": arguments.epochs,
+    }
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    before = kept(arguments.folder, "settings", lambda: settings)
+    if before != settings:
+        raise SystemExit(
+            f"{arguments.folder} has results of other settings:\n  {before}\nand not of\n  {settings}\nPass another "
+            "--folder, or delete that one."
+        )
 
 
 def draw(folder: Path, platform: int, name: str, networks: dict[Cell, Trained], others: dict[str, Any]) -> None:
@@ -317,6 +354,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.page:
         fill(arguments.page, tables(json.loads((FOLDER / "paper.json").read_text())["rows"]))
         return
+    require_same_settings(arguments)
     origin, rows = provenance(), []
     for seed in range(arguments.seeds):
         done = trial(arguments, seed)
@@ -345,4 +383,8 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, default=Path("paper"), help="for what is trained, tables and figures")
     parser.add_argument("--no-results", action="store_true", help="leave results/paper.json alone")
     parser.add_argument("--page", type=Path, help="only fill the tables of this page")
-    main(parser.parse_args())
+    chosen = parser.parse_args()
+    together = {bool(path) for path in (chosen.arrays, chosen.rnaseq, chosen.landmarks)}
+    if len(together) == 2 or (chosen.validation and not chosen.arrays):
+        parser.error("--arrays, --rnaseq and --landmarks go together, and --validation with them")
+    main(chosen)

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import paper
 
 from dgex.datasets import make_expression_profiles
-from dgex.io import write_expression
+from dgex.io import open_expression, write_expression
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def arguments(tmp_path, monkeypatch):
 def test_tables_and_figures_are_made_once(arguments, capsys, monkeypatch):
     paper.main(arguments)
     printed = capsys.readouterr().out
-    assert printed.count("...") == 2 * (1 + 3 + 2)  # baselines, dropout rates, partitions
+    assert printed.count("...") == 1 + 2 * (1 + 3 + 2)  # settings; baselines, dropout rates, partitions
     figures = sorted(path.name for path in arguments.folder.glob("*.png"))
     assert len(figures) == 2 * 13
     assert "arrays_clustered_halves.png" in figures
@@ -85,3 +85,32 @@ def test_partitions_are_compared_with_the_joint_network_of_the_same_seed():
 
     table = list(paper.partitions_table([*rows(0, 0.55, 0.5), *rows(1, 0.45, 0.5)]))
     assert table[2:] == ["| arrays | random halves | 0.5000 | +10.0%, -10.0% |"]
+
+
+def test_results_of_other_settings_are_not_taken(arguments):
+    arguments.folder.mkdir()
+    paper.require_same_settings(arguments)
+    paper.require_same_settings(arguments)
+    arguments.epochs += 1
+    with pytest.raises(SystemExit, match="has results of other settings"):
+        paper.require_same_settings(arguments)
+    arguments.epochs -= 1
+    arguments.landmarks.write_text(arguments.landmarks.read_text() + "\n")
+    with pytest.raises(SystemExit, match="has results of other settings"):
+        paper.require_same_settings(arguments)
+
+
+def test_landmarks_are_all_found_and_near_duplicates_are_left_out(arguments, tmp_path, capsys):
+    files = arguments.arrays, arguments.rnaseq, arguments.validation
+    with open_expression(arguments.arrays) as file:
+        expression, names = file.read(), file.gene_ids
+    repeated, listed = tmp_path / "repeated.gctx", tmp_path / "listed.txt"
+    ids = [f"a{n}" for n in range(200)]
+    write_expression(repeated, np.vstack([expression, expression]), profile_ids=ids, gene_ids=names)
+    listed.write_text(arguments.landmarks.read_text() + "\n", encoding="utf-8-sig")
+    data = paper.of_files(repeated, *files[1:], listed, seed=0)
+    assert "100 of 200 arrays nearly repeat others" in capsys.readouterr().out
+    assert data.train.X.shape == (80, 12)
+    listed.write_text("nobody\n" + arguments.landmarks.read_text())
+    with pytest.raises(SystemExit, match="1 of 13 landmarks are not among the 32 genes of all files: nobody"):
+        paper.of_files(*files, listed, seed=0)

@@ -1023,3 +1023,15 @@ def test_the_name_that_is_given_decides_on_compression(tmp_path):
 )
 def test_names_of_ids_are_told_from_samples(name, is_name):
     assert bool(_delimited.ID_NAME.fullmatch(name)) == is_name
+
+
+def test_a_sample_that_begins_with_marks_is_no_metadata(tmp_path):
+    path = tmp_path / "marked.tsv"
+    rows = [f"ENSG{row:011d}\t1.5\t{'ND' if row < 11 else 2.5}\t3.5" for row in range(30)]
+    path.write_text("\n".join(["gene\ts1\ts2\ts3", *rows]))
+    with open_expression(path) as file:
+        assert file.profile_ids.tolist() == ["s1", "s2", "s3"]
+        with pytest.raises(ExpressionFileError, match="ND"):
+            file.read()
+    with open_expression(path, metadata=["s2"]) as file:
+        assert file.profile_ids.tolist() == ["s1", "s3"]

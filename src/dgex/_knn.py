@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from dgex import _validation
 from dgex._base import GeneRegressorMixin, forget_reliability
 from dgex._gene_distances import Genes, nearest_landmarks
-from dgex._statistics import divisors, gene_scaling, gene_statistics, standardized
+from dgex._statistics import SCALE_OFFSET, divisors, gene_scaling, gene_statistics, standardized
 
 # Bytes of the profiles worked on at a time in predict.
 PREDICT_BLOCK_BYTES = 2**23
@@ -46,7 +46,8 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
     Attributes
     ----------
     neighbors_ : ndarray of int of shape (n_targets, n_neighbors)
-        Columns of `X` nearest to each target, nearest first; equal distances in the order of the columns.
+        Columns of `X` nearest to each target, nearest first; equal distances in the order of the columns. (Distances of
+        scaled genes and correlations that are equal but for rounding may come in any order.)
     neighbor_distances_ : ndarray of float64 of shape (n_targets, n_neighbors)
         Their distances.
     landmark_mean_, landmark_scale_ : ndarray of shape (n_landmarks,)
@@ -138,6 +139,9 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
                 f"Got n_neighbors={self.n_neighbors} and {X_array.shape[1]} landmarks; all landmarks are neighbours."
             )
         scalings = [gene_scaling(array, standardize=self.standardize) for array in (X_array, y_array)]
+        if self.standardize:  # or the mean of the neighbours would make a target vary that never does
+            target_mean, deviation = gene_statistics(y_array)
+            scalings[1] = target_mean, deviation + SCALE_OFFSET
         nearest = self._nearest(Genes(X_array, *scalings[0]), Genes(y_array, *scalings[1]))
         (self.landmark_mean_, self.landmark_scale_), (self.target_mean_, self.target_scale_) = scalings
         self.neighbors_, self.neighbor_distances_ = nearest

@@ -190,21 +190,23 @@ def value_fields(
 ) -> np.ndarray:
     """Which columns are expression: those of numbers, but for the leading ones that describe.
 
-    A column of numbers may have a cell that is none, which is an error once it is read.
+    A column of numbers may have a cell that is none, which is an error once it is read. Beyond the first column of
+    expression, one number makes a column expression: marks of missing values must not take a whole sample away.
     """
     unknown = [name for name in metadata if name not in names]
     if unknown:
         raise ValueError(f"Got metadata={listed(unknown)}, but expected columns of {path.name}: {listed(names)}.")
 
-    def describes(index: int) -> bool:
+    def numbers(index: int) -> float:
+        """The share of numbers among the cells that are given."""
         given = [row[index] for row in sample if index < len(row) and row[index].strip().lower() not in MISSING]
-        return names[index] in metadata or sum(map(is_number, given)) < len(given) / 2
+        return 0.0 if names[index] in metadata else sum(map(is_number, given)) / len(given) if given else 1.0
 
     first = 1
     leading = frozenset() if names[0].strip() == PROFILE_ID else ANNOTATION
-    while first < len(names) and (describes(first) or names[first].strip().lower() in leading):
+    while first < len(names) and (numbers(first) < 0.5 or names[first].strip().lower() in leading):
         first += 1
-    fields = [index for index in range(first, len(names)) if not describes(index)]
+    fields = [index for index in range(first, len(names)) if numbers(index) > 0]
     if not fields:
         raise ExpressionFileError(
             f"{path}: got {len(names)} columns and none of numbers, but expected an id and expression. Is it a table "
