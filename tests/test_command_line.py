@@ -15,7 +15,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from dgex import DGEXRegressor, recipes
-from dgex.__main__ import ended_like_ctrl_c, main
+from dgex.__main__ import as_options, ended_like_ctrl_c, main
 from dgex._training import deferred_keyboard_interrupt
 from dgex.inference import predict_to_file
 from dgex.io import open_expression, write_expression
@@ -410,6 +410,18 @@ def test_a_request_to_end_is_an_interrupt(run, monkeypatch):
         work_that_is_not_interrupted()
     assert finished
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_messages_are_about_options(run, folder):
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY)
+    few = pd.read_csv("tested.tsv", sep="\t", index_col=0)
+    few.drop(index=LANDMARKS[0], errors="ignore").drop(columns=LANDMARKS[0], errors="ignore").to_csv(
+        "few.tsv", sep="\t"
+    )
+    status, _, error = run("predict", "model.dgex", "few.tsv", "y.gctx")
+    assert status == 1
+    assert "Pass --missing mean for" in error
+    assert as_options("Pass rows='genes', or metadata=['age'].") == "Pass --rows genes, or --metadata age."
 
 
 class Terminal(io.StringIO):

@@ -1025,6 +1025,24 @@ def test_names_of_ids_are_told_from_samples(name, is_name):
     assert bool(_delimited.ID_NAME.fullmatch(name)) == is_name
 
 
+def test_numbers_too_large_for_the_file_are_refused(tmp_path):
+    path = tmp_path / "x.gctx"
+    with pytest.raises(ValueError, match=r"Got 1e\+39 for the gene B of the profile p2, but expected numbers below"):
+        write_expression(path, [[1.0, np.inf], [2.0, 1e39]], profile_ids=["p1", "p2"], gene_ids=["A", "B"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gene_called_like_the_ids_is_refused_in_parquet(tmp_path):
+    with pytest.raises(ValueError, match="Got genes called profile_id, which are also the name of the ids"):
+        write_expression(tmp_path / "x.parquet", [[1.0, 2.0]], profile_ids=["p"], gene_ids=["A", "profile_id"])
+
+
+@pytest.mark.parametrize("name", ["x.gctx", "x.h5ad", "x.parquet", "x.tsv"])
+def test_halves_of_characters_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=r"ids that x\.\w+ would not give back, such as 'A\\udc80'"):
+        write_expression(tmp_path / name, [[1.0]], profile_ids=["p"], gene_ids=["A\udc80"])
+
+
 def test_a_sample_that_begins_with_marks_is_no_metadata(tmp_path):
     path = tmp_path / "marked.tsv"
     rows = [f"ENSG{row:011d}\t1.5\t{'ND' if row < 11 else 2.5}\t3.5" for row in range(30)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import re
 import signal
 import sys
 import threading
@@ -82,9 +83,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EXPECTED as error:
         if show_traceback:
             traceback.print_exc()
-        print(f"dgex {command}: error: {error}", file=sys.stderr)
+        print(f"dgex {command}: error: {as_options(str(error))}", file=sys.stderr)
         return 1
     return 0
+
+
+def as_options(message: str) -> str:
+    """A message about parameters of functions, as one about options of the command line."""
+    message = re.sub(r"\b(missing|rows|layer)='([^']*)'", r"--\1 \2", message)
+    return re.sub(r"\bmetadata=\['([^']*)'\]", r"--metadata \1", message)
 
 
 @contextmanager

@@ -95,7 +95,7 @@ class ExpressionWriter(ABC):
             Expression; stored as float32.
         """
         X = X.toarray() if hasattr(X, "toarray") else frame_values(X)
-        X = np.asarray(X, dtype=np.float32)
+        X = self._in_single_precision(np.asarray(X))
         left = len(self.profile_ids) - self.n_written
         if X.ndim != 2 or X.shape[1] != len(self.gene_ids) or len(X) > left:
             raise ValueError(
@@ -107,6 +107,21 @@ class ExpressionWriter(ABC):
         except (OSError, RuntimeError) as error:
             raise explained(self.path, error) from error
         self.n_written += len(X)
+
+    def _in_single_precision(self, X: np.ndarray) -> np.ndarray:
+        """Expression as it is stored; an error if a number is too large for that."""
+        with np.errstate(over="ignore"):
+            single = X.astype(np.float32, copy=False)
+        if X.dtype.kind == "f" and X.dtype.itemsize > 4 and X.ndim == 2:
+            lost = np.argwhere(np.isinf(single) & np.isfinite(X))
+            if len(lost):
+                row, column = lost[0]
+                raise ValueError(
+                    f"Got {X[row, column]} for the gene {self.gene_ids[column]} of the profile "
+                    f"{self.profile_ids[self.n_written + row]}, but expected numbers below 3.4e38, which is all that "
+                    "float32 holds. Is it expression?"
+                )
+        return single
 
     def __enter__(self) -> Self:
         require_destination(self.path)
@@ -173,13 +188,19 @@ def writable_ids(
     names = unique_ids(path, ids, what)
     if len(names) == 0:
         raise ValueError(f"Got no {what} to write into {path.name}, but expected one or more.")
-    broken = [name for name in names if not (set(name).isdisjoint(LINE_ENDS) and gives_back(name))]
+    broken = [name for name in names if not (set(name).isdisjoint(LINE_ENDS) and is_unicode(name) and gives_back(name))]
     if broken:
         raise ValueError(
             f"Got {what} ids that {path.name} would not give back, such as {broken[0]!r}: they have line ends or zeros "
-            "in them, or spaces around them or control characters, which not every format keeps. Rename them."
+            "in them, or spaces around them, control characters or halves of characters, which not every format keeps. "
+            "Rename them."
         )
     return names
+
+
+def is_unicode(name: str) -> bool:
+    """Whether a text is one, without the halves of characters that come of bytes in another encoding."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def metadata_columns(metadata: Mapping[str, Any], size: int, what: str) -> dict[str, np.ndarray]:

@@ -94,9 +94,12 @@ class ParquetWriter(ExpressionWriter):
         for name, column in self.profile_metadata.items():
             fields.append((name, pa.string() if column.dtype.kind == "O" else pa.from_numpy_dtype(column.dtype)))
         fields += [(name, pa.float32()) for name in self.gene_ids]
-        names = [name for name, _ in fields]
-        if len(set(names)) < len(names):
-            raise ValueError(f"Got the metadata {listed(self.profile_metadata)}, but these must not be names of genes.")
+        taken = {PROFILE_ID, *self.profile_metadata}.intersection(self.gene_ids)
+        if taken:
+            raise ValueError(
+                f"Got genes called {listed(sorted(taken))}, which are also the name of the ids or of metadata, and "
+                f"{self.path.name} would have them as columns of one table. Rename them."
+            )
         known = {
             "profile_metadata": list(self.profile_metadata),
             "gene_metadata": {name: column.tolist() for name, column in self.gene_metadata.items()},
