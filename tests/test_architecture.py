@@ -62,7 +62,8 @@ LAYERS = {
     "_constraints": 5,
     "_derivatives": 3,
     "_training": 5,
-    "_learned": 6,
+    "_transfer": 6,
+    "_learned": 7,
     "_session": 7,
     "_knn": 6,
     "_normalization": 6,
@@ -115,6 +116,7 @@ LAYERS = {
 }
 # JAX and its libraries change often; they stay in these.
 ACCELERATED = {
+    "_transfer",
     "_mlp",
     "_network",
     "_optimizer",

@@ -405,6 +405,44 @@ def test_a_signal_in_the_first_epoch_is_passed_on(profiles, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model, X, y: model.fit(X[:-1], y[:-1]),
+        lambda model, X, y: model.set_params(validation_fraction=0.4).fit(X, y),
+        lambda model, X, y: model.partial_fit(X, y).fit(X, y),
+    ],
+    ids=["other profiles", "another fraction", "all in between"],
+)
+def test_profiles_held_out_after_they_were_trained_on_are_warned_of(profiles, change):
+    X, y = profiles
+    model = DGEXRegressor(**{**SMALL, "validation_fraction": 0.2}, warm_start=True).fit(X, y).fit(X, y)
+    with pytest.warns(UserWarning, match="those held out now may have been trained on"):
+        change(model, X, y)
+
+
+def test_other_profiles_and_a_validation_set_are_no_reason_to_warn(profiles):
+    X, y = profiles
+    model = DGEXRegressor(**SMALL, warm_start=True).fit(X[:80], y[:80], X[80:], y[80:])
+    model.fit(X[10:70], y[10:70], X[80:], y[80:])
+    model.partial_fit(X[:50], y[:50])
+
+
+def test_stopping_early_counts_from_the_start_in_closed_form(profiles, monkeypatch):
+    X, y = profiles
+    train_epoch = _training.train_epoch
+    monkeypatch.setattr(_training, "train_epoch", lambda run, *more: [2 * error for error in train_epoch(run, *more)])
+    model = recipes.modern(hidden_layer_sizes=(20,), random_state=0, early_stopping=True, n_iter_no_change=3)
+    assert model.fit(X, y).n_iter_ == 3
+
+
+def test_validation_profiles_without_finite_errors_are_refused_by_the_closed_form(profiles):
+    X, y = profiles
+    model = recipes.modern(hidden_layer_sizes=(20,), random_state=0)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="No error on the validation profiles is finite"):
+        model.fit(X[:80], y[:80], (X[80:] * np.float32(1e37),), (y[80:],))
+
+
 def test_an_interrupt_after_a_start_in_closed_form_keeps_it(profiles, monkeypatch):
     X, y = profiles
     monkeypatch.setattr(_training, "train_epoch", lambda *arguments: interrupt())

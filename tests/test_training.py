@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from dgex import _training
+from dgex import _training, _transfer
 from dgex._draws import epoch_key
 from dgex._mlp import initial_parameters
 from dgex._network import Layer, NetworkConfig, shown, stacked
@@ -373,9 +373,9 @@ def test_host_copy_of_a_run_stays_as_it_is_when_training_goes_on():
     data = training_data(layout, X, y, validation=[(X, y)])
     run = new_run(config, layout, start, 0.01)
     _training.train(run, config, layout, data, sgd_rates(0.01), n_epochs=1)
-    host = _training.to_host(run, config, one_set(3))
+    host = _transfer.to_host(run, config, one_set(3))
     before = jax.tree.map(np.copy, host.state)
-    resumed = _training.to_devices(host, config, layout, one_set(3))
+    resumed = _transfer.to_devices(host, config, layout, one_set(3))
     _training.train(resumed, config, layout, data, sgd_rates(0.01), n_epochs=3)
     _training.train(run, config, layout, data, sgd_rates(0.01), n_epochs=3)
     jax.tree.map(np.testing.assert_array_equal, before, host.state)

@@ -237,6 +237,11 @@ class Comparison(NamedTuple):
         projected = ridge.projected(self.y - self.seen.landmarks @ prior)
         left_over = self.y_val - self.seen_val.landmarks @ prior
         errors = [float(np.abs(ridge.predicted(projected, penalty) - left_over).mean()) for penalty in PENALTIES]
+        if not np.isfinite(errors).any():
+            raise ValueError(
+                "No error on the validation profiles is finite with any penalty. Are their values in the units of "
+                "training?"
+            )
         return Attempt(min(errors), float(PENALTIES[int(np.argmin(errors))]), choices, ridge, projected)
 
 

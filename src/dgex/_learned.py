@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dgex._network import Layer, Parameters
-from dgex._training import is_parameters
+from dgex._transfer import is_parameters
 from dgex._validation import listed
 
 # All that `fit` stores, besides names of genes.

@@ -56,10 +56,9 @@ from dgex._training import (
     TrainingRun,
     start_from,
     start_run,
-    to_devices,
-    to_host,
     train,
 )
+from dgex._transfer import to_devices, to_host
 
 Arrays = tuple[np.ndarray, np.ndarray]
 

@@ -15,7 +15,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgex._draws import ORDER, generator
-from dgex._network import Layer, NetworkConfig, Parameters, shown, stacked
+from dgex._network import NetworkConfig, Parameters
 from dgex._optimizer import LearningRateDecay
 from dgex._partition import TargetSets
 from dgex._processes import exchanged, gathered, process_numbers
@@ -43,6 +43,7 @@ from dgex._programs import (
     step_program,
 )
 from dgex._sharding import Layout, resized
+from dgex._validation import warn_user
 
 # Work of one compiled call, about a second: what a keyboard interrupt has to wait for. Every call has memory
 # of its own, which the system has to clear.
@@ -63,6 +64,11 @@ class TrainingData:
     validation: tuple[ProfileSet, ...]
     scaling: Scaling
     fingerprint: int  # of the training profiles
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether validation profiles are some of those that were given to train on."""
+        return any(profiles.X is self.training.X for profiles in self.validation)
 
 
 @dataclass(frozen=True)
@@ -165,6 +171,9 @@ def train(
     passed on.)
     """
     resume(run, config, layout, data)
+    if early_stopping is not None and run.epoch == 0 and run.best and run.best[0].parameters is not None:
+        start = float(np.average(run.best[0].errors, weights=data.training.targets.sizes))
+        early_stopping = replace(early_stopping, lowest=start)
     try:
         for _ in range(n_epochs):
             if observer is not None:
@@ -192,6 +201,11 @@ def resume(run: TrainingRun, config: TrainConfig, layout: Layout, data: Training
     run.best = rescored(run.best, config.network, layout, data)
     batches = len(data.training.rows), data.fingerprint, config.batch_size
     if run.batches != batches:
+        if data.holds_out and run.epoch > 0 and run.batches[:2] != batches[:2]:
+            warn_user(
+                "Training goes on with other profiles, or with another validation_fraction, than before: those held "
+                "out now may have been trained on, and epochs chosen on them are then too late. Pass X_val and y_val."
+            )
         # An epoch that was interrupted on other data starts anew.
         run.batches, run.step, run.epoch_loss = batches, 0, 0.0
     if run.epoch > 0 and run.step == 0:
@@ -363,61 +377,6 @@ def rescored(
         return replace(record, errors=tuple(profiles.targets.means(errors).tolist()))
 
     return tuple(map(rescore, best, data.validation))
-
-
-def to_host(run: TrainingRun, config: TrainConfig, targets: TargetSets) -> TrainingRun:
-    """The same run with NumPy arrays in the form of `shown`, and the optimiser's state as a list of them.
-
-    Parameters are copies that a user may change; the optimiser's state may be the memory that XLA has it in.
-    """
-    structure = state_structure(config)
-    copies: dict[int, Any] = {}  # validation sets may share their best parameters
-
-    def on_host(tree: Any, like: Any, array: Callable[[Any], np.ndarray]) -> Any:
-        arrays = jax.tree.map(array, resized(jax.tree.map(gathered, tree), like))
-        return jax.tree.map(lambda node: in_form(shown, node, targets), arrays, is_leaf=is_parameters)
-
-    def copy(tree: Any, like: Any) -> Any:
-        if id(tree) not in copies:
-            copies[id(tree)] = on_host(tree, like, np.array)
-        return copies[id(tree)]
-
-    def keep(record: BestEpoch) -> BestEpoch:
-        return (
-            replace(record, parameters=copy(record.parameters, structure.parameters)) if record.parameters else record
-        )
-
-    optimizer = jax.tree.leaves(on_host(run.state.optimizer, structure.optimizer, np.asarray))
-    state = TrainState(copy(run.state.parameters, structure.parameters), optimizer)
-    return replace(
-        run, state=state, best=tuple(map(keep, run.best)), history=list(run.history), epoch_loss=loss_so_far(run)
-    )
-
-
-def to_devices(run: TrainingRun, config: TrainConfig, layout: Layout, targets: TargetSets) -> TrainingRun:
-    """A run that was kept on the host, made ready to go on."""
-    padded = state_structure(config.padded_for(layout))
-
-    def place(tree: Any, like: Any) -> Any:
-        stack = jax.tree.map(lambda node: in_form(stacked, node, targets), tree, is_leaf=is_parameters)
-        return layout.place(resized(stack, like))
-
-    def restore(record: BestEpoch) -> BestEpoch:
-        return replace(record, parameters=place(record.parameters, padded.parameters)) if record.parameters else record
-
-    optimizer = jax.tree.unflatten(jax.tree.structure(padded.optimizer), run.state.optimizer)
-    state = TrainState(place(run.state.parameters, padded.parameters), place(optimizer, padded.optimizer))
-    return replace(run, state=state, best=tuple(map(restore, run.best)), history=list(run.history))
-
-
-def is_parameters(node: Any) -> bool:
-    """Whether a node of a training state has the structure of parameters, as moments have too."""
-    return isinstance(node, tuple) and len(node) > 0 and isinstance(node[0], Layer)
-
-
-def in_form(form: Callable[[Parameters, TargetSets], Parameters], node: Any, targets: TargetSets) -> Any:
-    """`stacked` or `shown` of a node, unless it is a counter."""
-    return form(node, targets) if is_parameters(node) else node
 
 
 def require_finite(errors: np.ndarray, run: TrainingRun) -> None:
