@@ -204,6 +204,10 @@ def require_same_settings(arguments: argparse.Namespace) -> None:
         "epochs": arguments.epochs,
     }
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    if any(arguments.folder.glob("seed *")) and not (arguments.folder / "settings.json").exists():
+        raise SystemExit(
+            f"{arguments.folder} has results of unknown settings. Pass another --folder, or delete that one."
+        )
     before = kept(arguments.folder, "settings", lambda: settings)
     if before != settings:
         raise SystemExit(

@@ -342,7 +342,7 @@ def test_info_reads_the_beginning_of_large_files_only(run):
             r"Got --recipe best, but expected 'modern' or a configuration of the paper",
         ),
         (["compare", "tested.tsv", "tested.tsv", "./tested.tsv"], r"two candidates called 'tested\.tsv'.*NAME=FILE"),
-        (["compare", "tested.tsv", "landmarks.gctx", "--baseline", "x"], r"Got baseline='x'"),
+        (["compare", "tested.tsv", "landmarks.gctx", "--baseline", "x"], r"Got --baseline x"),
         (["compare", "landmarks.gctx", "compendium.gctx"], r"30 of 30 profile ids are not in the file"),
     ],
 )
@@ -421,7 +421,11 @@ def test_messages_are_about_options(run, folder):
     status, _, error = run("predict", "model.dgex", "few.tsv", "y.gctx")
     assert status == 1
     assert "Pass --missing mean for" in error
-    assert as_options("Pass rows='genes', or metadata=['age'].") == "Pass --rows genes, or --metadata age."
+    assert (
+        as_options("Pass rows='genes', or metadata=['a'].", ["rows", "metadata"])
+        == "Pass --rows genes, or --metadata a."
+    )
+    assert as_options("Pass missing='mean'.", ["rows"]) == "Pass missing='mean'."
 
 
 class Terminal(io.StringIO):

@@ -1029,18 +1029,40 @@ def test_numbers_too_large_for_the_file_are_refused(tmp_path):
     path = tmp_path / "x.gctx"
     with pytest.raises(ValueError, match=r"Got 1e\+39 for the gene B of the profile p2, but expected numbers below"):
         write_expression(path, [[1.0, np.inf], [2.0, 1e39]], profile_ids=["p1", "p2"], gene_ids=["A", "B"])
+    with pytest.raises(ValueError, match="Got profiles of shape"):
+        write_expression(path, [[1.0, 1e39]], profile_ids=["p1"], gene_ids=["A"])
+    with pytest.raises(ValueError, match=r"Got 1e\+39 for the gene A"):
+        write_expression(path, np.array([[1e39]], dtype=object), profile_ids=["p1"], gene_ids=["A"])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_gene_called_like_the_ids_is_refused_in_parquet(tmp_path):
-    with pytest.raises(ValueError, match="Got genes called profile_id, which are also the name of the ids"):
+    with pytest.raises(ValueError, match="Got profile_id more than once as the name of a gene, of metadata or of the"):
         write_expression(tmp_path / "x.parquet", [[1.0, 2.0]], profile_ids=["p"], gene_ids=["A", "profile_id"])
+    same = {"profile_ids": ["p"], "gene_ids": ["A"], "profile_metadata": {"profile_id": ["x"]}}
+    with pytest.raises(ValueError, match="Got profile_id more than once"):
+        write_expression(tmp_path / "x.parquet", [[1.0]], **same)
 
 
 @pytest.mark.parametrize("name", ["x.gctx", "x.h5ad", "x.parquet", "x.tsv"])
 def test_halves_of_characters_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"ids that x\.\w+ would not give back, such as 'A\\udc80'"):
         write_expression(tmp_path / name, [[1.0]], profile_ids=["p"], gene_ids=["A\udc80"])
+
+
+def test_metadata_with_halves_of_characters_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="Got halves of characters in the metadata 'site'"):
+        write_expression(
+            tmp_path / "x.h5ad", [[1.0]], profile_ids=["p"], gene_ids=["A"], profile_metadata={"site": ["a\udce9"]}
+        )
+
+
+def test_text_with_a_number_in_it_stays_metadata(tmp_path):
+    path = tmp_path / "stages.csv"
+    rows = [f"s{row},1.5,2.5,{stage}" for row, stage in enumerate(["II", "III", "I", "4", "II"])]
+    path.write_text("\n".join(["sample,TP53,EGFR,stage", *rows]))
+    with open_expression(path) as file:
+        assert file.gene_ids.tolist() == ["TP53", "EGFR"]
 
 
 def test_a_sample_that_begins_with_marks_is_no_metadata(tmp_path):

@@ -635,6 +635,12 @@ UNFIT = {
         ),
         "the weights of the run of 1 layer",
     ),
+    "other moments": (
+        lambda model: setattr(
+            model._run, "state", model._run.state._replace(optimizer=[a[None] for a in model._run.state.optimizer])
+        ),
+        "Got moments of the shapes",
+    ),
     "a method": (lambda model: setattr(model, "predict", 8), "called like its methods: predict"),
 }
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -63,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if all went well, 1 after an error, 2 if the command is wrong, 130 if interrupted."""
     options = vars(command_line().parse_args(arguments))
     command, show_traceback = options.pop("command"), options.pop("traceback")
-    finished = False
+    finished, requests = False, []
     try:
-        with warnings.catch_warnings(), ended_like_ctrl_c():
+        with warnings.catch_warnings(), ended_like_ctrl_c() as requests:
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = show_warning
             run(command, options)
@@ -83,31 +83,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EXPECTED as error:
         if show_traceback:
             traceback.print_exc()
-        print(f"dgex {command}: error: {as_options(str(error))}", file=sys.stderr)
+        print(f"dgex {command}: error: {as_options(str(error), options)}", file=sys.stderr)
         return 1
-    return 0
+    return INTERRUPTED if requests else 0
 
 
-def as_options(message: str) -> str:
-    """A message about parameters of functions, as one about options of the command line."""
-    message = re.sub(r"\b(missing|rows|layer)='([^']*)'", r"--\1 \2", message)
-    return re.sub(r"\bmetadata=\['([^']*)'\]", r"--metadata \1", message)
+def as_options(message: str, options: Collection[str]) -> str:
+    """A message about parameters of functions, as one about the options that a command has."""
+
+    def option(found: re.Match[str]) -> str:
+        return f"--{found[1]} {found[2]}" if found[1] in options else found[0]
+
+    return re.sub(r"\b(\w+)=\[?'([^']*)'\]?", option, message)
 
 
 @contextmanager
-def ended_like_ctrl_c() -> Iterator[None]:
-    """Treat a request to end, as schedulers and containers send it, like Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+def ended_like_ctrl_c() -> Iterator[list[int]]:
+    """Treat a request to end, as schedulers and containers send it, like Ctrl-C; yields those that have come."""
+    requests: list[int] = []
+    previous = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or previous is None:
+        yield requests
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        requests.append(number)
         handler = signal.getsignal(signal.SIGINT)  # which may hold it back
         (handler if callable(handler) else signal.default_int_handler)(number, frame)
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
+        yield requests
     finally:
         signal.signal(signal.SIGTERM, previous)
 

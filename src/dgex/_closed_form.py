@@ -7,6 +7,7 @@ some of the profiles chooses the prior and the centring.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -237,7 +238,8 @@ class Comparison(NamedTuple):
         projected = ridge.projected(self.y - self.seen.landmarks @ prior)
         left_over = self.y_val - self.seen_val.landmarks @ prior
         errors = [float(np.abs(ridge.predicted(projected, penalty) - left_over).mean()) for penalty in PENALTIES]
-        if not np.isfinite(errors).any():
+        errors = [error if math.isfinite(error) else math.inf for error in errors]
+        if min(errors) == math.inf:
             raise ValueError(
                 "No error on the validation profiles is finite with any penalty. Are their values in the units of "
                 "training?"

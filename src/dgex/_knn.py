@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from dgex import _validation
 from dgex._base import GeneRegressorMixin, forget_reliability
 from dgex._gene_distances import Genes, nearest_landmarks
-from dgex._statistics import SCALE_OFFSET, divisors, gene_scaling, gene_statistics, standardized
+from dgex._statistics import divisors, gene_scaling, gene_statistics, standardized
 
 # Bytes of the profiles worked on at a time in predict.
 PREDICT_BLOCK_BYTES = 2**23
@@ -139,9 +139,8 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
                 f"Got n_neighbors={self.n_neighbors} and {X_array.shape[1]} landmarks; all landmarks are neighbours."
             )
         scalings = [gene_scaling(array, standardize=self.standardize) for array in (X_array, y_array)]
-        if self.standardize:  # or the mean of the neighbours would make a target vary that never does
-            target_mean, deviation = gene_statistics(y_array)
-            scalings[1] = target_mean, deviation + SCALE_OFFSET
+        # Standardized neighbours would make a target vary that never does.
+        self._varies = np.ptp(y_array, axis=0) > 0 if self.standardize else np.ones(self.n_outputs_, dtype=bool)
         nearest = self._nearest(Genes(X_array, *scalings[0]), Genes(y_array, *scalings[1]))
         (self.landmark_mean_, self.landmark_scale_), (self.target_mean_, self.target_scale_) = scalings
         self.neighbors_, self.neighbor_distances_ = nearest
@@ -197,6 +196,7 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
         X_array = _validation.validated_profiles(self, X, reset=False)
         weights = neighbor_weights(distances, self.weights).astype(X_array.dtype)
         result = np.empty((len(X_array), self.n_outputs_), dtype=X_array.dtype)
+        target_scale = self.target_scale_ * self._varies
         block_rows = max(1, PREDICT_BLOCK_BYTES // (X_array.itemsize * self.n_outputs_))
         for start in range(0, len(X_array), block_rows):
             block = slice(start, start + block_rows)
@@ -204,7 +204,7 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
             mean = weights[:, 0] * x[:, neighbors[:, 0]]
             for rank in range(1, neighbors.shape[1]):
                 mean += weights[:, rank] * x[:, neighbors[:, rank]]
-            result[block] = mean * self.target_scale_ + self.target_mean_
+            result[block] = mean * target_scale + self.target_mean_
         return result[:, 0] if self._y_is_vector else result
 
     def _nearest(self, landmarks: Genes, targets: Genes) -> tuple[np.ndarray, np.ndarray]:

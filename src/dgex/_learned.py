@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from dgex._network import Layer, Parameters
-from dgex._transfer import is_parameters
 from dgex._validation import listed
 
 # All that `fit` stores, besides names of genes.
@@ -44,10 +44,15 @@ def require_whole(model: Any) -> None:
     for name in ("target_mean_", "target_scale_"):
         require_shape(name, getattr(model, name), targets)
     state, kept = model._run.state, [record.parameters for record in model._run.best]
-    moments = [node for node in state.optimizer if is_parameters(node)]
     learned_parameters(model)
-    for parameters in (state.parameters, *moments, *(each for each in kept if each is not None)):
+    for parameters in (state.parameters, *(each for each in kept if each is not None)):
         require_shapes(model, parameters, ("the weights of the run", "the biases of the run"))
+    of_weights, of_moments = (
+        [np.shape(array) for array in arrays if np.ndim(array) > 1]  # others may be counters
+        for arrays in (chain.from_iterable(state.parameters), state.optimizer)
+    )
+    if of_moments != of_weights * (len(of_moments) // len(of_weights)):
+        raise ValueError(f"Got moments of the shapes {of_moments}, but weights of {of_weights}.")
 
 
 def require_shapes(model: Any, parameters: Parameters, names: tuple[str, str]) -> None:

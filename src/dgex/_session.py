@@ -221,6 +221,7 @@ def session_on(
             validation=tuple(validation),
             scaling=place_scaling(scaling, targets, layout),
             fingerprint=fingerprint(*profiles, rows),
+            holds_out=len(held_out) > 0,
         )
     rates = training_rates(model, config, targets, learning_rate)
     settings = {name: getattr(model, name) for name in SETTINGS}

@@ -64,11 +64,7 @@ class TrainingData:
     validation: tuple[ProfileSet, ...]
     scaling: Scaling
     fingerprint: int  # of the training profiles
-
-    @property
-    def holds_out(self) -> bool:
-        """Whether validation profiles are some of those that were given to train on."""
-        return any(profiles.X is self.training.X for profiles in self.validation)
+    holds_out: bool = False  # whether validation profiles are some of those that were given to train on
 
 
 @dataclass(frozen=True)
@@ -203,8 +199,9 @@ def resume(run: TrainingRun, config: TrainConfig, layout: Layout, data: Training
     if run.batches != batches:
         if data.holds_out and run.epoch > 0 and run.batches[:2] != batches[:2]:
             warn_user(
-                "Training goes on with other profiles, or with another validation_fraction, than before: those held "
-                "out now may have been trained on, and epochs chosen on them are then too late. Pass X_val and y_val."
+                "Training goes on with other profiles, or with another validation_fraction, than before. Unless all "
+                "are new, some of those held out now may have been trained on, and epochs chosen on them are then too "
+                "late: pass X_val and y_val."
             )
         # An epoch that was interrupted on other data starts anew.
         run.batches, run.step, run.epoch_loss = batches, 0, 0.0

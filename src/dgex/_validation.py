@@ -27,7 +27,8 @@ LIBRARIES = ("dgex", "sklearn", "contextlib")
 
 # Modules that fit many models, one after the other or at once.
 MANY_FITS = (
-    "joblib",
+    "joblib.parallel",
+    "joblib.externals.loky",
     *(f"sklearn.{name}" for name in ("model_selection", "ensemble", "feature_selection", "multioutput")),
 )
 

@@ -191,22 +191,24 @@ def value_fields(
     """Which columns are expression: those of numbers, but for the leading ones that describe.
 
     A column of numbers may have a cell that is none, which is an error once it is read. Beyond the first column of
-    expression, one number makes a column expression: marks of missing values must not take a whole sample away.
+    expression, one text over and over among numbers is a mark, which must not take a whole sample away.
     """
     unknown = [name for name in metadata if name not in names]
     if unknown:
         raise ValueError(f"Got metadata={listed(unknown)}, but expected columns of {path.name}: {listed(names)}.")
 
-    def numbers(index: int) -> float:
-        """The share of numbers among the cells that are given."""
+    def describes(index: int, marks: int = 0) -> bool:
+        """Whether most cells are text, and not so few texts over and over that they are marks."""
         given = [row[index] for row in sample if index < len(row) and row[index].strip().lower() not in MISSING]
-        return 0.0 if names[index] in metadata else sum(map(is_number, given)) / len(given) if given else 1.0
+        texts = [cell for cell in given if not is_number(cell)]
+        are_marks = len(set(texts)) <= marks and len(texts) < len(given)
+        return names[index] in metadata or (len(texts) > len(given) / 2 and not are_marks)
 
     first = 1
     leading = frozenset() if names[0].strip() == PROFILE_ID else ANNOTATION
-    while first < len(names) and (numbers(first) < 0.5 or names[first].strip().lower() in leading):
+    while first < len(names) and (describes(first) or names[first].strip().lower() in leading):
         first += 1
-    fields = [index for index in range(first, len(names)) if numbers(index) > 0]
+    fields = [index for index in range(first, len(names)) if not describes(index, marks=1)]
     if not fields:
         raise ExpressionFileError(
             f"{path}: got {len(names)} columns and none of numbers, but expected an id and expression. Is it a table "

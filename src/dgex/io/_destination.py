@@ -95,13 +95,14 @@ class ExpressionWriter(ABC):
             Expression; stored as float32.
         """
         X = X.toarray() if hasattr(X, "toarray") else frame_values(X)
-        X = self._in_single_precision(np.asarray(X))
+        X = np.asarray(X)
         left = len(self.profile_ids) - self.n_written
         if X.ndim != 2 or X.shape[1] != len(self.gene_ids) or len(X) > left:
             raise ValueError(
                 f"Got profiles of shape {X.shape}, but expected at most {left} of {len(self.gene_ids)} genes: those "
                 f"that are left of {len(self.profile_ids)}."
             )
+        X = self._in_single_precision(X)
         try:
             self._write(X)
         except (OSError, RuntimeError) as error:
@@ -110,9 +111,10 @@ class ExpressionWriter(ABC):
 
     def _in_single_precision(self, X: np.ndarray) -> np.ndarray:
         """Expression as it is stored; an error if a number is too large for that."""
+        X = X.astype(np.float64) if X.dtype.kind == "O" else X
         with np.errstate(over="ignore"):
             single = X.astype(np.float32, copy=False)
-        if X.dtype.kind == "f" and X.dtype.itemsize > 4 and X.ndim == 2:
+        if X.dtype.kind == "f" and X.dtype.itemsize > 4:
             lost = np.argwhere(np.isinf(single) & np.isfinite(X))
             if len(lost):
                 row, column = lost[0]
@@ -223,5 +225,7 @@ def metadata_columns(metadata: Mapping[str, Any], size: int, what: str) -> dict[
             column = column.astype(np.int8)
         if column.dtype.kind not in "iuf":
             column = np.array([None if is_missing(value) else as_text(value) for value in values], dtype=object)
+            if not all(text is None or is_unicode(text) for text in column):
+                raise ValueError(f"Got halves of characters in the metadata {name!r}, as of bytes in another encoding.")
         columns[name] = column
     return columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
@@ -94,11 +95,11 @@ class ParquetWriter(ExpressionWriter):
         for name, column in self.profile_metadata.items():
             fields.append((name, pa.string() if column.dtype.kind == "O" else pa.from_numpy_dtype(column.dtype)))
         fields += [(name, pa.float32()) for name in self.gene_ids]
-        taken = {PROFILE_ID, *self.profile_metadata}.intersection(self.gene_ids)
+        taken = [name for name, times in Counter(name for name, _ in fields).items() if times > 1]
         if taken:
             raise ValueError(
-                f"Got genes called {listed(sorted(taken))}, which are also the name of the ids or of metadata, and "
-                f"{self.path.name} would have them as columns of one table. Rename them."
+                f"Got {listed(taken)} more than once as the name of a gene, of metadata or of the ids (which are "
+                f"called {PROFILE_ID!r}), and {self.path.name} would have them as columns of one table. Rename them."
             )
         known = {
             "profile_metadata": list(self.profile_metadata),
