@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression
 
 from dgex import DGEXRegressor, recipes
 from dgex.__main__ import as_options, ended_like_ctrl_c, main
-from dgex._training import deferred_keyboard_interrupt
+from dgex._signals import deferred_keyboard_interrupt
 from dgex.inference import predict_to_file
 from dgex.io import open_expression, write_expression
 from dgex.metrics import genewise_mae

@@ -145,6 +145,16 @@ def test_a_target_that_never_varies_stays_as_it_is_when_standardized(metric):
     assert model.target_scale_[1] == 1.0
 
 
+def test_a_fit_that_fails_leaves_the_earlier_one_whole(monkeypatch):
+    X, y, X_new = problem()
+    model = KNNGeneRegressor(standardize=True).fit(X, y)
+    before = model.predict(X_new)
+    monkeypatch.setattr(KNNGeneRegressor, "_nearest", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.fit(X, np.full_like(y, 5.0))
+    np.testing.assert_array_equal(model.predict(X_new), before)
+
+
 def test_frames_vectors_and_leakage():
     X, y, X_new = problem()
     frame = pd.DataFrame(X, columns=[f"L{i}" for i in range(15)])

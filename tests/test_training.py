@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from dgex import _training, _transfer
+from dgex import _signals, _training, _transfer
 from dgex._draws import epoch_key
 from dgex._mlp import initial_parameters
 from dgex._network import Layer, NetworkConfig, shown, stacked
@@ -356,7 +356,7 @@ def test_interrupts_are_left_alone_outside_the_main_thread():
     seen = []
 
     def work():
-        with _training.deferred_keyboard_interrupt():
+        with _signals.deferred_keyboard_interrupt():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)
@@ -406,7 +406,7 @@ def test_best_epochs_are_scored_again_on_other_validation_data():
 def test_an_interrupt_that_the_system_handles_ends_the_process():
     program = """
 import signal
-from dgex._training import deferred_keyboard_interrupt
+from dgex._signals import deferred_keyboard_interrupt
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 with deferred_keyboard_interrupt():
     signal.raise_signal(signal.SIGINT)

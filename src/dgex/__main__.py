@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -17,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import dgex
+from dgex._signals import handled
 
 DESCRIPTION = """\
 Infer the expression of target genes from landmark genes.
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if all went well, 1 after an error, 2 if the command is wrong, 130 if interrupted."""
     options = vars(command_line().parse_args(arguments))
     command, show_traceback = options.pop("command"), options.pop("traceback")
-    finished, requests = False, []
+    finished = False
     try:
         with warnings.catch_warnings(), ended_like_ctrl_c() as requests:
             warnings.simplefilter("always", UserWarning)
@@ -101,21 +101,14 @@ def as_options(message: str, options: Collection[str]) -> str:
 def ended_like_ctrl_c() -> Iterator[list[int]]:
     """Treat a request to end, as schedulers and containers send it, like Ctrl-C; yields those that have come."""
     requests: list[int] = []
-    previous = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or previous is None:
-        yield requests
-        return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         requests.append(number)
         handler = signal.getsignal(signal.SIGINT)  # which may hold it back
         (handler if callable(handler) else signal.default_int_handler)(number, frame)
 
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
+    with handled(signal.SIGTERM, interrupt):
         yield requests
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def run(command: str, options: dict[str, Any]) -> None:

@@ -140,10 +140,11 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
             )
         scalings = [gene_scaling(array, standardize=self.standardize) for array in (X_array, y_array)]
         # Standardized neighbours would make a target vary that never does.
-        self._varies = np.ptp(y_array, axis=0) > 0 if self.standardize else np.ones(self.n_outputs_, dtype=bool)
+        varies = np.ptp(y_array, axis=0) > 0 if self.standardize else np.ones(y_array.shape[1], dtype=bool)
         nearest = self._nearest(Genes(X_array, *scalings[0]), Genes(y_array, *scalings[1]))
         (self.landmark_mean_, self.landmark_scale_), (self.target_mean_, self.target_scale_) = scalings
         self.neighbors_, self.neighbor_distances_ = nearest
+        self._varies = varies
         forget_reliability(self)
         return self
 

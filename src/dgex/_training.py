@@ -12,11 +12,8 @@ by its own targets; they share the order of the profiles and end together.
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -43,6 +40,7 @@ from dgex._programs import (
     step_program,
 )
 from dgex._sharding import Layout, resized
+from dgex._signals import deferred_keyboard_interrupt
 from dgex._validation import warn_user
 
 # Work of one compiled call, about a second: what a keyboard interrupt has to wait for. Every call has memory
@@ -386,20 +384,3 @@ def require_finite(errors: np.ndarray, run: TrainingRun) -> None:
         f"{learning_rate:g}. Lower learning_rate_init (try a third of it) or momentum; if the data are not "
         "standardized, use standardize=True."
     )
-
-
-@contextmanager
-def deferred_keyboard_interrupt() -> Iterator[None]:
-    """Hold interrupts back for a moment, so that none can fall between a call and the storing of its result."""
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or previous is None:
-        yield
-        return
-    received: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if received:
-        signal.raise_signal(received[0])

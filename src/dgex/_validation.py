@@ -101,15 +101,18 @@ def has_learned(attributes: dict[str, Any], before: dict[str, Any]) -> bool:
 
 def warn_user(message: str) -> None:
     """Warn, at the line of the user's that called the library."""
-    frames = inspect.stack(context=0)[1:]
-    inside = takewhile(lambda frame: frame.frame.f_globals.get("__name__", "").partition(".")[0] in LIBRARIES, frames)
+    inside = takewhile(lambda module: module.partition(".")[0] in LIBRARIES, calling_modules())
     warnings.warn(message, UserWarning, stacklevel=2 + len(list(inside)))
 
 
 def is_one_of_many_fits() -> bool:
     """Whether a search, an ensemble or the like is calling, which goes on with whatever a fit returns."""
-    modules = {frame.frame.f_globals.get("__name__", "") for frame in inspect.stack(context=0)}
-    return any(module == name or module.startswith(f"{name}.") for module in modules for name in MANY_FITS)
+    return any(module == name or module.startswith(f"{name}.") for module in calling_modules() for name in MANY_FITS)
+
+
+def calling_modules() -> list[str]:
+    """Names of the modules whose functions have called the function that asks, the innermost first."""
+    return [frame.frame.f_globals.get("__name__", "") for frame in inspect.stack(context=0)[2:]]
 
 
 def validated_training_data(
