@@ -19,6 +19,7 @@ from dgex import DGEXRegressor, KNNGeneRegressor
 from dgex.datasets import make_expression_profiles
 from dgex.inference import predict_anndata, predict_to_file
 from dgex.interpretation import (
+    HubUnit,
     HubUnits,
     LandmarkAttribution,
     Table,
@@ -688,6 +689,23 @@ def test_the_targets_of_every_landmark_are_tested(frames):
     for row in table:
         top = attribution.strongest_targets(row["list"], 3)["target"]
         assert set(row["genes"]) == set(top) & set(TARGETS[:3])
+
+
+def test_every_list_has_its_own_background():
+    rng = np.random.default_rng(0)
+    sets = {f"set {number}": [f"G{gene}" for gene in rng.choice(60, 12, replace=False)] for number in range(8)}
+    hubs = []
+    for unit, n_genes in enumerate((60, 40, 40, 60, 25)):
+        background = np.array([f"G{gene}" for gene in range(n_genes)])
+        targets = rng.choice(background, 5 + unit, replace=False)
+        weights = np.ones(len(targets))
+        hubs.append(HubUnit(0, unit, targets, weights, np.array(["L"]), np.ones(1), background))
+    together = gene_set_table(hubs, sets, min_size=1)
+    alone = [gene_set_table(hub, sets, min_size=1) for hub in hubs]
+    columns = ("gene_set", "overlap", "set_size", "list_size", "fold", "p", "genes")
+    rows = [(row["list"], *(row[name] for name in columns)) for table in alone for row in table]
+    assert {tuple(row[name] for name in ("list", *columns)) for row in together} == set(rows)
+    assert together["p"].tolist() == sorted(row[-2] for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ def sum_over_profiles(values: jax.Array) -> jax.Array:
     That of XLA's own sums depends on the shape of the whole stack, and so on how many networks a device holds.
     """
     half = 1 << max(0, len(values) - 1).bit_length()
-    values = jnp.pad(values, [(0, half - len(values)), *[(0, 0)] * (values.ndim - 1)])
+    # Without the barrier XLA may write what computes a value out for every term of the sum: minutes to compile.
+    values = jax.lax.optimization_barrier(jnp.pad(values, [(0, half - len(values)), *[(0, 0)] * (values.ndim - 1)]))
     while half > 1:
         half //= 2
         values = values[:half] + values[half:]

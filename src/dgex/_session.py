@@ -279,9 +279,9 @@ def reopened_run(
     unchanged = model.learning_rate_init == model._settings["learning_rate_init"]
 
     def changed(before: LearningRateDecay) -> LearningRateDecay:
-        if isinstance(decay, CosineDecay):  # goes on unless it has ended, or has begun elsewhere
-            ended = not isinstance(before, CosineDecay) or before.epoch == before.n_epochs
-            return decay if ended or not unchanged else before
+        if isinstance(decay, CosineDecay):  # goes on where it has begun and not ended
+            begun = isinstance(before, CosineDecay) and 0 < before.epoch < before.n_epochs
+            return before if begun and unchanged else decay
         learning_rate = before.learning_rate if unchanged else decay.learning_rate
         return replace(decay, learning_rate=learning_rate, previous_error=before.previous_error)
 

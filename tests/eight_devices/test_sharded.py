@@ -307,6 +307,17 @@ def test_a_step_copies_no_kernel():
     assert not set(copied) & {f"1,{fan_in},{fan_out}" for fan_in, fan_out in network.layer_shapes}
 
 
+@pytest.mark.parametrize("activation", ["identity", "tanh"])
+def test_no_sum_draws_the_dropped_units_again(activation):
+    # Written out for every term of a sum, the random words took minutes to compile (in networks without activations).
+    text = compiled_steps(1, NetworkConfig(12, (24, 10), 21, activation=activation), batch_size=20).as_text()
+    drawing = [computation for computation in text.split("\n\n") if " xor(" in computation]
+    assert drawing, "the drawing of words is not recognized any more"
+    terms = re.compile(r"= f32\[\S+ slice\(")
+    assert terms.search(text), "nor are the sums"
+    assert not any(terms.search(computation) for computation in drawing)
+
+
 def test_memory_per_device_falls_with_the_number_of_devices():
     network = NetworkConfig(12, (512, 512), 2048)
     bytes_by_count = {n: compiled_steps(n, network).memory_analysis().argument_size_in_bytes for n in (1, 2, 4, 8)}

@@ -81,36 +81,57 @@ def gene_set_table(
     """
     sets = gene_sets if isinstance(gene_sets, Mapping) else read_gmt(gene_sets)
     rows: list[tuple[Any, ...]] = []
-    p_values: list[np.ndarray] = []
+    draws: list[np.ndarray] = []  # of all tests: genes in common, in the background, in the set, in the list
+    tested, among = None, None
     for name, members, possible in _gene_lists(genes, background, n_top):
         found = _translated(members, symbols)
         if not found:
             continue  # nothing to test
-        universe = _translated(possible, symbols)
-        outside = found - universe
+        if tested is None or possible is not among:  # most lists have the background of the one before
+            tested, among = _TestedSets(sets, _translated(possible, symbols), min_size, max_size), possible
+        outside = found - tested.background
         if outside:
             raise ValueError(
                 f"{len(outside)} genes of the list are not in the background: {listed(sorted(outside))}. The "
                 "background has to hold every gene that could have been in the list."
             )
-        present = {title: universe & set(map(str, sets[title])) for title in sets}
-        tested = {title: hits for title, hits in present.items() if min_size <= len(hits) <= max_size}
-        overlaps = [found & hits for hits in tested.values()]
-        counts, sizes = (np.array([len(hits) for hits in some], dtype=int) for some in (overlaps, tested.values()))
-        p_values.append(np.reshape(hypergeom.sf(counts - 1, len(universe), sizes, len(found)), -1))
-        rows.extend(
-            (name, title, len(hits), size, len(found), len(hits) * len(universe) / (size * max(1, len(found))), hits)
-            for title, hits, size in zip(tested, overlaps, sizes, strict=True)
-        )
-    if not p_values:
+        overlaps, n_background = tested.overlaps(found), len(tested.background)
+        for number in np.flatnonzero(overlaps):
+            size, overlap, hits = tested.sizes[number], overlaps[number], found & tested.genes[number]
+            fold = overlap * n_background / (size * len(found))
+            rows.append((name, tested.titles[number], overlap, size, len(found), fold, hits))
+        draws.append(np.stack(np.broadcast_arrays(overlaps, n_background, tested.sizes, len(found))))
+    if tested is None:
         raise ValueError("There is no list with a gene in it. Do symbols=... name the genes of the model?")
-    if not rows:
+    of_all = np.concatenate(draws, axis=1)
+    if not of_all.size:
         raise ValueError(
             f"None of the {len(sets)} gene sets has {min_size} to {max_size} genes of the background. Do they call "
             f"genes differently? They have {listed(_some_genes(sets))}. Pass symbols=..., or change min_size and "
             "max_size."
         )
-    return _ordered(rows, np.concatenate(p_values))
+    return _ordered(rows, _p_values(of_all), of_all[0] > 0)
+
+
+class _TestedSets:
+    """Gene sets within a background, those of a size that is tested."""
+
+    def __init__(self, sets: Sets, background: set[str], min_size: int, max_size: int) -> None:
+        present = {title: background.intersection(map(str, members)) for title, members in sets.items()}
+        present = {title: genes for title, genes in present.items() if min_size <= len(genes) <= max_size}
+        self.background = background
+        self.titles = list(present)
+        self.genes = list(present.values())
+        self.sizes = np.array([len(genes) for genes in self.genes], dtype=int)
+        self._numbers_of: dict[str, list[int]] = {}
+        for number, genes in enumerate(self.genes):
+            for gene in genes:
+                self._numbers_of.setdefault(gene, []).append(number)
+
+    def overlaps(self, found: set[str]) -> np.ndarray:
+        """How many of some genes are in each set."""
+        numbers = [number for gene in found for number in self._numbers_of.get(gene, ())]
+        return np.bincount(np.array(numbers, dtype=int), minlength=len(self.titles))
 
 
 def read_gmt(path: str | os.PathLike[str]) -> dict[str, list[str]]:
@@ -196,13 +217,23 @@ def _some_genes(sets: Sets) -> list[str]:
     return list(next(iter(sets.values()), []))[:3]
 
 
-def _ordered(rows: list[tuple[Any, ...]], p: np.ndarray) -> Table:
-    """The rows with an overlap, the smallest p first, with q over all of them."""
-    q = false_discovery_control(p, method="bh")
-    order = [index for index in np.argsort(p, kind="stable") if rows[index][2]]
+def _p_values(draws: np.ndarray) -> np.ndarray:
+    """Probabilities of at least so many genes in common, computed once for each of the different draws."""
+    overlap, background, in_set, in_list = draws
+    coded = np.stack([overlap, np.unique(background, return_inverse=True)[1], in_set, in_list])
+    numbers = np.ravel_multi_index(coded, coded.max(axis=1) + 1)
+    _, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+    overlap, background, in_set, in_list = draws[:, first]
+    return hypergeom.sf(overlap - 1, background, in_set, in_list)[inverse]
+
+
+def _ordered(rows: list[tuple[Any, ...]], p: np.ndarray, shown: np.ndarray) -> Table:
+    """The rows, which are of the tests that are shown, the smallest p first; q is over all tests."""
+    p, q = p[shown], false_discovery_control(p, method="bh")[shown]
+    order = np.argsort(p, kind="stable")
     names = ("list", "gene_set", "overlap", "set_size", "list_size", "fold")
     columns = {name: np.array([rows[index][place] for index in order]) for place, name in enumerate(names)}
     shared = np.empty(len(order), dtype=object)
     for place, index in enumerate(order):
-        shared[place] = tuple(sorted(rows[index][6]))
+        shared[place] = tuple(sorted(rows[index][-1]))
     return Table({**columns, "p": p[order], "q": q[order], "genes": shared})
