@@ -7,6 +7,8 @@ PIP_VERSION := 26.3
 UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
 LOCKED := --constraint constraints.txt --build-constraint constraints.txt
+# Compiling takes most of the time, on one core. The tests of a file share what they have trained and compiled.
+IN_TWO_PROCESSES := --numprocesses 2 --dist loadfile
 
 .PHONY: demo test test-newest bench lint format docs lock clean
 
@@ -15,7 +17,7 @@ demo: $(VENV)/installed
 
 # Everything that CI runs.
 test: lint docs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_TWO_PROCESSES)
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check
@@ -34,7 +36,7 @@ format: $(VENV)/installed-for-tests
 # The tests against the newest releases of all dependencies, whatever the lock says.
 test-newest:
 	$(MAKE) $(VENV)-newest/installed-for-tests PYTHON=$(PYTHON_NEWEST) VENV=$(VENV)-newest LOCKED=
-	$(VENV)-newest/bin/python -m pytest
+	$(VENV)-newest/bin/python -m pytest $(IN_TWO_PROCESSES)
 
 docs: $(VENV)/installed-for-docs
 	$(BIN)/sphinx-build -W --keep-going docs docs/_build
