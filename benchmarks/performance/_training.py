@@ -132,6 +132,8 @@ def small_cases() -> Iterator[Case]:
     ratio = seconds["dgex"] / seconds["MLPRegressor"]
     yield verdict("small fit", "time, of MLPRegressor's", ratio, 1.5, seconds=seconds)
     yield verdict("small fit", "the first in a process", first, 3.0, unit="s")
+    without = in_new_process(first_fit_without_activations)
+    yield verdict("small fit", "the first in a process, two layers without activations", without, 3.0, unit="s")
     programs, share, total = in_new_process(small_search)
     assert programs, "none of the programs that were compiled is called like that of training"
     yield verdict("grid search 3 x 3 x 5", "compilations of the training program", programs, 2, unit="")
@@ -158,6 +160,14 @@ def small_fits() -> tuple[float, dict[str, float]]:
     start = time.perf_counter()
     fit()
     return time.perf_counter() - start, medians({"dgex": fit, "MLPRegressor": other}, 15)
+
+
+def first_fit_without_activations() -> float:
+    """Seconds of a fit, nearly all of which is compiling."""
+    X, y = small_problem()
+    start = time.perf_counter()
+    DGEXRegressor(hidden_layer_sizes=(100, 100), activation="identity", max_iter=1, random_state=0).fit(X, y)
+    return time.perf_counter() - start
 
 
 def small_search() -> tuple[int, float, float]:
