@@ -1075,3 +1075,65 @@ def test_a_sample_that_begins_with_marks_is_no_metadata(tmp_path):
             file.read()
     with open_expression(path, metadata=["s2"]) as file:
         assert file.profile_ids.tolist() == ["s1", "s3"]
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".tsv.gz", ".npz"])
+def test_a_file_that_another_has_replaced_is_not_read_on(tmp_path, suffix):
+    path, genes = tmp_path / f"x{suffix}", ["g1", "g2", "g3"]
+    values = np.array([[11, 12, 13], [21, 22, 23]], np.float32)
+
+    def put(values, genes):
+        if suffix == ".npz":
+            np.savez(tmp_path / "other.npz", X=values, profile_ids=["s1", "s2"], gene_ids=genes)
+            (tmp_path / "other.npz").replace(path)
+        else:
+            write_expression(path, values, profile_ids=["s1", "s2"], gene_ids=genes)
+
+    put(values, genes)
+    with open_expression(path) as file:
+        put(values[:, ::-1], genes[::-1])
+        with pytest.raises(ExpressionFileError, match="has changed since it was opened"):
+            file.read("s1", "g1")
+    with open_expression(path) as file:
+        assert file.read("s1", "g1") == 11
+
+
+def test_filtered_frames_keep_their_ids_in_parquet(tmp_path):
+    frame = pd.DataFrame(
+        {"gene_id": [f"ENSG{i:011d}" for i in range(4)], "GSM1": [8.0, 0, 7, 6], "GSM2": [8.5, 0, 7, 6]}
+    )
+    filtered = frame[frame.GSM1 > 1]
+    filtered.to_parquet(tmp_path / "filtered.parquet")
+    with open_expression(tmp_path / "filtered.parquet") as file:
+        assert file.gene_ids.tolist() == filtered.gene_id.tolist()
+        assert file.profile_ids.tolist() == ["GSM1", "GSM2"]
+        assert not file.gene_metadata
+        np.testing.assert_array_equal(file.read(), filtered[["GSM1", "GSM2"]].to_numpy().T)
+    # Numbers that have a name are ids, and so are those of rows where there is nothing else.
+    numbered = pd.DataFrame({"GSM1": [8.0, 7], "GSM2": [8.5, 7]}, index=[7157, 4609])
+    for name in ("entrez_id", None):
+        numbered.rename_axis(name).to_parquet(tmp_path / "numbered.parquet")
+        with open_expression(tmp_path / "numbered.parquet", rows="genes") as file:
+            assert file.gene_ids.tolist() == ["7157", "4609"]
+
+
+def test_leading_numbers_of_customary_names_are_metadata_in_every_format(tmp_path):
+    frame = pd.DataFrame(
+        {"gene_id": ["ENSG00000000001", "ENSG00000000002"], "Chr": ["1", "X"], "Length": [1000, 2000], "GSM1": [8.0, 7]}
+    )
+    frame.to_parquet(tmp_path / "x.parquet", index=False)
+    frame.to_csv(tmp_path / "x.tsv", sep="\t", index=False)
+    for name in ("x.parquet", "x.tsv"):
+        with open_expression(tmp_path / name) as file:
+            assert file.profile_ids.tolist() == ["GSM1"]
+            assert file.gene_metadata["Length"].tolist() == [1000, 2000]
+
+
+def test_metadata_of_padded_digits_stay_text(tmp_path):
+    (tmp_path / "p.gct").write_text(
+        "#1.3\n1\t3\t1\t2\nid\tentrez\ts1\ts2\ts3\nplate\tna\t007\t012\t0012\ndose\tna\t0.5\t0\t10\ng1\t0012\t1\t2\t3\n"
+    )
+    with open_expression(tmp_path / "p.gct") as file:
+        assert file.profile_metadata["plate"].tolist() == ["007", "012", "0012"]
+        assert file.profile_metadata["dose"].tolist() == [0.5, 0, 10]
+        assert file.gene_metadata["entrez"].tolist() == ["0012"]

@@ -967,3 +967,19 @@ def test_requests_for_metadata_are_saved(frames, path):
         assert routed.score.requests == {"sample_weight": "weight"}
         assert "validation_mae_0" in clone(loaded).fit(X, y, X_val=X[:9], y_val=y[:9])[-1].history_[0]
     np.testing.assert_array_equal(loaded.predict(X), pipeline.predict(X))
+
+
+def test_a_file_is_loaded_while_another_takes_its_place(tmp_path, monkeypatch):
+    X, y = np.random.default_rng(0).normal(size=(2, 30, 5)).astype(np.float32)
+    path, smaller = tmp_path / "model.dgex", tmp_path / "smaller.dgex"
+    model = DGEXRegressor(hidden_layer_sizes=(40,), max_iter=1, random_state=0).fit(X, y)
+    save_model(model, path)
+    save_model(DGEXRegressor(hidden_layer_sizes=(2,), max_iter=1, random_state=0).fit(X, y), smaller)
+    members = persistence._members
+
+    def replaced_meanwhile(*arguments):
+        smaller.replace(path)
+        return members(*arguments)
+
+    monkeypatch.setattr(persistence, "_members", replaced_meanwhile)
+    np.testing.assert_array_equal(load_model(path).predict(X), model.predict(X))

@@ -1324,12 +1324,25 @@ def test_the_learning_rate_falls_along_a_cosine(profiles):
     start = DGEXRegressor(**CLOSED | cosine | {"max_iter": 0, "warm_start": True}).fit(*profiles)
     start.set_params(max_iter=4).fit(*profiles)
     np.testing.assert_allclose([record["learning_rate"] for record in start.history_], expected)
-    # Epoch by epoch it is the same, and then stays at the end.
-    steps = clone(model)
+    # A call that ended early leaves nothing of its cosine, nor does a cosine leave its last rate to another schedule.
+    stopped = DGEXRegressor(
+        **SMALL
+        | cosine
+        | {"max_iter": 9, "warm_start": True, "early_stopping": True, "n_iter_no_change": 1, "tol": 1e9}
+    ).fit(*profiles)
+    assert stopped.n_iter_ < 9
+    stopped.set_params(max_iter=4, early_stopping=False).fit(*profiles)
+    np.testing.assert_allclose([record["learning_rate"] for record in stopped.history_[-4:]], expected)
+    stopped.set_params(max_iter=1, learning_rate_schedule="adaptive").fit(*profiles)
+    assert stopped.history_[-1]["learning_rate"] == pytest.approx(1e-3)
+    # Epoch by epoch it is the same, and then begins anew.
+    steps = clone(model).set_params(validation_fraction=0.0)
     for _ in range(6):
         steps.partial_fit(*profiles)
     rates = [record["learning_rate"] for record in steps.history_]
-    np.testing.assert_allclose(rates[:4], expected)
+    np.testing.assert_allclose(rates, [*expected, *expected[:2]])
+    steps.set_params(max_iter=2).fit(*profiles)  # as many as are left
+    np.testing.assert_allclose([record["learning_rate"] for record in steps.history_], [*expected, *expected])
 
 
 def test_names_that_are_whole_numbers_are_checked(profiles):
@@ -1373,3 +1386,17 @@ def test_a_constant_target_is_inferred_to_be_constant(profiles):
     for max_iter in (0, 2):
         model = DGEXRegressor(**CLOSED | {"max_iter": max_iter}).fit(X, y)
         np.testing.assert_allclose(model.predict(3 * X)[:, 1], 5.0, atol=1e-4 if max_iter == 0 else 0.01)
+
+
+def test_another_number_of_validation_sets_forgets_no_best_epoch(profiles):
+    X, y = profiles
+    half = len(X) // 2
+    train, first, second = (X[:half], y[:half]), (X[half:-10], y[half:-10]), (X[-10:], y[-10:])
+    model = DGEXRegressor(**CLOSED | {"learning_rate_init": 0.3, "warm_start": True})
+    model.fit(*train, X_val=first[0], y_val=first[1])
+    score, predicted = model.best_score_, model.predict(X)
+    for max_iter in (0, 2):  # trained at rates that make it worse
+        model.set_params(max_iter=max_iter)
+        model.fit(*train, X_val=(first[0], second[0]), y_val=(first[1], second[1]))
+        assert (model.best_epoch_, model.best_score_) == (0, pytest.approx(score))
+        np.testing.assert_array_equal(model.predict(X), predicted)

@@ -397,10 +397,12 @@ def test_best_epochs_are_scored_again_on_other_validation_data():
     )
     assert rescored[0].errors == (expected.mean(),) > run.best[0].errors
     assert rescored[0].epochs == run.best[0].epochs
-    assert _training.rescored(run.best, config.network, layout, replace(other, validation=other.validation * 2)) == (
-        BestEpoch(),
-        BestEpoch(),
-    )
+    # A further set begins with the epoch that predicts, whatever it was chosen on; a set that is gone is forgotten.
+    further = replace(other, validation=(*training_data(layout, X, y, [(X, y)]).validation, *other.validation))
+    both = _training.rescored(run.best, config.network, layout, further)
+    assert both == (run.best[0], rescored[0])
+    assert _training.rescored(both, config.network, layout, other) == (rescored[0],)
+    assert _training.rescored((), config.network, layout, other) == (BestEpoch(),)
 
 
 def test_an_interrupt_that_the_system_handles_ends_the_process():

@@ -177,6 +177,10 @@ class LearningRateDecay:
             learning_rate = max(learning_rate * self.factor, self.minimum)
         return replace(self, learning_rate=learning_rate, previous_error=error)
 
+    def for_call(self, n_epochs: int) -> LearningRateDecay:
+        """The record with which a call begins that trains for so many epochs."""
+        return self
+
     def since(self, error: float) -> LearningRateDecay:
         """The record with another error to compare the next with."""
         return replace(self, previous_error=error)
@@ -189,6 +193,12 @@ class CosineDecay(LearningRateDecay):
     initial: float = 0.0
     n_epochs: int = 1
     epoch: int = 0
+
+    def for_call(self, n_epochs: int) -> CosineDecay:
+        """Goes on for a single epoch, or for as many as are left; else it begins anew."""
+        if n_epochs <= 1 or n_epochs == self.n_epochs - self.epoch:
+            return self
+        return replace(self, learning_rate=self.initial, n_epochs=n_epochs, epoch=0)
 
     def update(self, error: float) -> CosineDecay:
         """The record after an epoch."""

@@ -89,6 +89,7 @@ class Session:
 
     def train(self, n_epochs: int, patience: EarlyStopping | None, observer: EpochObserver) -> None:
         """Move the run on by up to so many epochs."""
+        self.run.decay = tuple(decay.for_call(n_epochs) for decay in self.run.decay)
         with shortage_explained(self.config, self.layout, self.demand):
             train(self.run, self.config, self.layout, self.data, self.rates, n_epochs, patience, observer)
 
@@ -282,7 +283,8 @@ def reopened_run(
         if isinstance(decay, CosineDecay):  # goes on where it has begun and not ended
             begun = isinstance(before, CosineDecay) and 0 < before.epoch < before.n_epochs
             return before if begun and unchanged else decay
-        learning_rate = before.learning_rate if unchanged else decay.learning_rate
+        same = unchanged and not isinstance(before, CosineDecay)
+        learning_rate = before.learning_rate if same else decay.learning_rate
         return replace(decay, learning_rate=learning_rate, previous_error=before.previous_error)
 
     run.decay = tuple(map(changed, run.decay))

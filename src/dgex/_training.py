@@ -361,9 +361,12 @@ def chosen(networks: np.ndarray, these: Any, those: Any) -> Any:
 def rescored(
     best: Sequence[BestEpoch], config: NetworkConfig, layout: Layout, data: TrainingData
 ) -> tuple[BestEpoch, ...]:
-    """The best epochs so far with their errors on the validation sets at hand, which may not be those of before."""
-    if len(best) != len(data.validation):
-        return (BestEpoch(),) * len(data.validation)
+    """The best epochs so far with their errors on the validation sets at hand, which may not be those of before.
+
+    Of further sets, the best epoch so far is that of the first, which predicts.
+    """
+    predicting = best[0] if best else BestEpoch()
+    n_further = len(data.validation) - len(best)
 
     def rescore(record: BestEpoch, profiles: ProfileSet) -> BestEpoch:
         if record.parameters is None:
@@ -371,7 +374,7 @@ def rescored(
         errors = mean_absolute_errors(config, layout, record.parameters, profiles, data.scaling)
         return replace(record, errors=tuple(profiles.targets.means(errors).tolist()))
 
-    return tuple(map(rescore, best, data.validation))
+    return tuple(map(rescore, [*best, *[predicting] * n_further], data.validation))
 
 
 def require_finite(errors: np.ndarray, run: TrainingRun) -> None:

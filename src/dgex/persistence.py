@@ -277,8 +277,8 @@ def _write(file: IO[bytes], text: bytes, arrays: Mapping[str, np.ndarray]) -> No
 def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, _Members, dict[str, Any]]]:
     """The archive, its arrays and its JSON; whatever shows that the file is broken becomes one error."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(archive, path.stat().st_size)
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            members = _members(archive, os.fstat(file.fileno()).st_size)  # another save may replace what path names
             yield archive, members, _contents(archive, members)
     except (ModelFileError, FileNotFoundError, PermissionError, IsADirectoryError):
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,9 +26,6 @@ from dgex.io._text import typed
 MATRIX = "/0/DATA/0/matrix"
 PROFILES, GENES = "/0/META/COL", "/0/META/ROW"
 VERSION = "GCTX1.0"
-
-# Digits that are a name, not a number, such as "007".
-PADDED = re.compile(r"-?0\d")
 
 
 class GCTXFile(ExpressionFile):
@@ -113,7 +109,7 @@ def metadata_column(path: Path, dataset: Any) -> np.ndarray:
         return texts
     # Writers make text of numbers where some are missing.
     numbers = typed(list(texts), frozenset({NULL}))
-    if numbers.dtype.kind == "f" and not nulls.all() and not any(PADDED.match(text) for text in texts):
+    if numbers.dtype.kind == "f" and not nulls.all():
         return numbers
     texts[nulls] = None
     return texts

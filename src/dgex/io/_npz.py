@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from dgex._validation import listed, warn_user
 from dgex.io._hdf5 import floating
-from dgex.io._source import LARGEST_EXPANSION, ExpressionFile, ExpressionFileError, as_text, damage_explained
+from dgex.io._source import (
+    LARGEST_EXPANSION,
+    ExpressionFile,
+    ExpressionFileError,
+    OpenedFile,
+    as_text,
+    damage_explained,
+)
 
 EXPRESSION = "X"
 PROFILE_NAMES = ("profile_ids", "samples", "profiles", "obs_names")
@@ -24,8 +32,10 @@ class NpzFile(ExpressionFile):
     signs_of_damage = ValueError, KeyError
 
     def __init__(self, path: Path):
-        with damage_explained(path, *self.signs_of_damage):
-            shapes = array_shapes(path)
+        self._opened = OpenedFile(path)
+        with damage_explained(path, *self.signs_of_damage), path.open("rb") as file:
+            self._opened.require_same(file)
+            shapes = array_shapes(path, file)
             profiles, genes = (name_array(path, shapes, names) for names in (PROFILE_NAMES, GENE_NAMES))
             shape, dtype = shapes.get(EXPRESSION, ((), np.dtype(np.uint8)))
             if len(shape) != 2 or dtype.kind not in "iuf":
@@ -51,7 +61,8 @@ class NpzFile(ExpressionFile):
                 )
                 described = []
             metadata: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
-            with np.load(path, allow_pickle=False) as arrays:
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
                 for name in described:
                     column = arrays[name]
                     if column.dtype.kind == "S":
@@ -69,7 +80,8 @@ class NpzFile(ExpressionFile):
 
     def _read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         if self._X is None:  # the archive is compressed as a whole; it is read once
-            with np.load(self.path, allow_pickle=False) as arrays:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                self._opened.require_same(file)
                 self._X = arrays[EXPRESSION]
         return self._X[np.ix_(rows, columns)].astype(self.dtype, copy=False)
 
@@ -78,17 +90,18 @@ class NpzFile(ExpressionFile):
         self._X = None
 
 
-def array_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+def array_shapes(path: Path, file: BinaryIO) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Shape and type of every array, from their headers; an error if one is larger than the file can hold."""
     shapes = {}
-    with zipfile.ZipFile(path) as archive:
+    n_stored = os.fstat(file.fileno()).st_size
+    with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             if not entry.filename.endswith(".npy"):
                 continue
-            with archive.open(entry) as file:
-                major, _ = np.lib.format.read_magic(file)
+            with archive.open(entry) as member:
+                major, _ = np.lib.format.read_magic(member)
                 read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(file)
+                shape, _, dtype = read(member)
             name = entry.filename.removesuffix(".npy")
             if dtype.hasobject:
                 raise ExpressionFileError(
@@ -96,7 +109,7 @@ def array_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
                     "text as numpy.asarray(names, dtype=str)."
                 )
             n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            if n_bytes > entry.file_size or entry.file_size > LARGEST_EXPANSION * max(1, path.stat().st_size):
+            if n_bytes > entry.file_size or entry.file_size > LARGEST_EXPANSION * max(1, n_stored):
                 raise ExpressionFileError(
                     f"{path}: {name!r} announces {n_bytes} bytes, but holds {entry.file_size}. Is the file complete?"
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dgex._validation import listed
-from dgex.io._delimited import PROFILE_ID, rows_are_genes
+from dgex.io._delimited import ANNOTATION, PROFILE_ID, rows_are_genes
 from dgex.io._destination import ExpressionWriter
 from dgex.io._source import ExpressionFile, ExpressionFileError, damage_explained, unique_ids
 
@@ -40,18 +41,20 @@ class ParquetFile(ExpressionFile):
                 for name, kind in zip(schema.names, schema.types, strict=True)
                 if pa.types.is_floating(kind) or pa.types.is_integer(kind)
             }
-            index = id_column(path, schema, numeric)
+            indices = index_columns(schema)
+            index = id_column(path, schema, numeric, indices)
             known = json.loads((schema.metadata or {}).get(DESCRIPTION, b"{}"))
-            values = numeric - {index, *metadata, *known.get("profile_metadata", ())}
+            values = numeric - {index, *indices, *metadata, *known.get("profile_metadata", ())}
+            if index != PROFILE_ID:
+                values -= leading_annotation([name for name in schema.names if name not in (index, *indices)], values)
             self._values = [name for name in schema.names if name in values]
             if not self._values or self._file.metadata.num_rows == 0:
                 raise ExpressionFileError(f"{path}: got no column of numbers or no rows, but expected expression.")
-            others = [name for name in schema.names if name != index and name not in values]
+            row_numbers = {name for name in indices if is_unnamed(name) and name in numeric}
+            others = [name for name in schema.names if name not in {index, *values, *row_numbers}]
             described = self._file.read(columns=[index, *others])
             ids = unique_ids(path, described.column(index).to_pylist(), "row")
-            self._rows_are_genes = rows_are_genes(
-                path, rows, "" if index.startswith("__") else index, ids, self._values
-            )
+            self._rows_are_genes = rows_are_genes(path, rows, "" if is_unnamed(index) else index, ids, self._values)
             columns = {name: column_values(described.column(name)) for name in others}
             groups = (self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups))
             self._starts = np.cumsum([0, *groups])
@@ -143,14 +146,32 @@ def arrow(path: Path) -> tuple[ModuleType, ModuleType]:
     return pyarrow, pyarrow.parquet
 
 
-def id_column(path: Path, schema: Any, numeric: set[str]) -> str:
-    """The column of ids: the index of a data frame if it is text, or else the first column of text."""
+def index_columns(schema: Any) -> list[str]:
+    """The columns that were the index of a data frame."""
     described = schema.pandas_metadata or {}
-    indices = [name for name in described.get("index_columns", ()) if isinstance(name, str) and name in schema.names]
+    return [name for name in described.get("index_columns", ()) if isinstance(name, str) and name in schema.names]
+
+
+def is_unnamed(index: str) -> bool:
+    """Whether the index of a data frame has no name of its own."""
+    return index.startswith("__")
+
+
+def id_column(path: Path, schema: Any, numeric: set[str], indices: list[str]) -> str:
+    """The column of ids: the index of a data frame, or the first column of text if that has only numbered the rows."""
+    row_numbers = [name for name in indices if is_unnamed(name) and name in numeric]
+    named = [name for name in indices if name not in row_numbers]
     texts = [name for name in schema.names if name not in numeric]
-    if not indices + texts:
+    candidates = [*named, *texts, *row_numbers]
+    if not candidates:
         raise ExpressionFileError(f"{path}: got {listed(schema.names)}, but expected a column of text with ids.")
-    return (indices + texts)[0]
+    return candidates[0]
+
+
+def leading_annotation(names: Sequence[str], numeric: set[str]) -> set[str]:
+    """Numbers that describe genes by their customary names, before the first column of expression."""
+    leading = takewhile(lambda name: name not in numeric or name.strip().lower() in ANNOTATION, names)
+    return set(leading) & numeric
 
 
 def gene_metadata(known: dict[str, Any], n_genes: int) -> dict[str, np.ndarray]:

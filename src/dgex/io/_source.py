@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -25,6 +26,13 @@ LARGEST_EXPANSION = 1032
 
 # What the libraries raise that read a file whose content is broken.
 SIGNS_OF_DAMAGE = (EOFError, UnicodeError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+
+class SupportsFileno(Protocol):
+    """An open file."""
+
+    def fileno(self) -> int:
+        """Its number."""
 
 
 class ExpressionFileError(ValueError):
@@ -170,6 +178,22 @@ class ExpressionFile(ABC):
 
     def __repr__(self) -> str:
         return f"<{self.format} file {self.path.name!r}: {self.shape[0]} profiles x {self.shape[1]} genes>"
+
+
+class OpenedFile:
+    """A file that is opened again and again, and must still be the one that was opened first."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._state: tuple[int, ...] | None = None
+
+    def require_same(self, file: SupportsFileno) -> None:
+        """Raise an error if the path leads to another file now, or to one that was written to."""
+        status = os.fstat(file.fileno())
+        state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        self._state = self._state or state
+        if state != self._state:
+            raise ExpressionFileError(f"{self._path} has changed since it was opened. Open it again.")
 
 
 def unique_ids(path: Path, ids: Sequence[str] | np.ndarray, what: str) -> np.ndarray:

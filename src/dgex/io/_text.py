@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from dgex.io._source import ExpressionFileError, decoded
+from dgex.io._source import ExpressionFileError, OpenedFile, decoded
 
 GZIP = b"\x1f\x8b"
 
@@ -26,6 +27,9 @@ LONGEST_LINE = 2**26
 
 # Bytes of lines whose numbers are read at a time.
 BATCH_BYTES = 2**24
+
+# Digits that are a name, not a number, such as "007".
+PADDED = re.compile(r"-?0\d")
 
 # How missing values are written, besides not at all.
 MISSING = frozenset({"", "na", "nan", "-nan", "n/a", "#n/a", "null", "none"})
@@ -109,6 +113,7 @@ class TextTable:
     _starts: list[int] = field(default_factory=list)  # of the lines, in a plain file
 
     def __post_init__(self) -> None:
+        self._opened = OpenedFile(self.path)
         others = np.setdiff1d(np.arange(1, len(self.names)), self.value_fields)
         self.metadata = {self.names[index]: [] for index in others}
         if len(self.metadata) < len(others):
@@ -138,6 +143,7 @@ class TextTable:
     def _lines(self) -> Iterator[tuple[int, int, bytes]]:
         """Number (from 1), start and bytes of each line with numbers; blank lines are passed over."""
         with open_lines(self.path) as file:
+            self._opened.require_same(file)
             start = 0
             number = 0
             while line := next_line(file, self.path):
@@ -170,6 +176,7 @@ class TextTable:
 
     def _chosen_lines(self, wanted: np.ndarray) -> Iterator[tuple[int, bytes]]:
         with open_lines(self.path) as file:
+            self._opened.require_same(file)
             if not isinstance(file, gzip.GzipFile):
                 for position in wanted:
                     file.seek(self._starts[position])
@@ -218,7 +225,7 @@ def typed(texts: Sequence[str], missing: frozenset[str] = frozenset()) -> np.nda
     """A column of metadata: whole numbers, numbers, or text; missing numbers are NaN, missing text is None."""
     values = [None if text in missing else text for text in texts]
     present = [value for value in values if value is not None]
-    for kind in (int, float):
+    for kind in () if any(map(PADDED.match, present)) else (int, float):
         try:
             numbers = [kind(value) for value in present]
         except (ValueError, OverflowError):
