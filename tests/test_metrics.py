@@ -5,7 +5,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error
 from sklearn.model_selection import GridSearchCV
 
-from dgex import KNNGeneRegressor, metrics
+from dgex import KNNGeneRegressor, _validation, metrics
 
 
 @pytest.fixture
@@ -184,3 +184,18 @@ def test_what_does_not_belong_together_is_not_compared():
     frame = pd.DataFrame(np.arange(6.0).reshape(3, 2), index=["a", "b", "c"])
     with pytest.raises(ValueError, match="2 of 3 rows of y_true and y_pred are not the same"):
         metrics.genewise_mae(frame[::-1], frame)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.03, 1.0])
+def test_equal_columns_are_found_without_comparing_all_pairs(monkeypatch, density):
+    rng = np.random.default_rng(0)
+    X, y = ((rng.random((400, n)) < density) * rng.integers(1, 3, (400, n)).astype(np.float32) for n in (30, 50))
+    X[:100], y[:100] = 0, 0  # as files that are sorted by tissue begin
+    y[:, 7], y[:, 9] = X[:, 5], -0.0
+    expected = [next((i for i in range(30) if np.array_equal(X[:, i], target)), -1) for target in y.T]
+    itself = [next(i for i in range(50) if np.array_equal(y[:, i], target)) for target in y.T]
+    compared = []
+    monkeypatch.setattr(_validation.np, "array_equal", lambda a, b: compared.append(1) or bool((a == b).all()))
+    assert _validation.first_equal_column(X, y).tolist() == expected
+    assert _validation.first_equal_column(y, y).tolist() == itself
+    assert len(compared) <= 2 * 50

@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from itertools import compress, takewhile
+from itertools import chain, compress, takewhile
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -333,19 +333,35 @@ def warn_of_measured_targets(estimator: Any, X: np.ndarray, y: np.ndarray) -> No
 
 def first_equal_column(X: np.ndarray, y: np.ndarray) -> np.ndarray:
     """For every column of `y` the first column of `X` that equals it, -1 for none; shape (n_columns of y,)."""
-    # The first profiles tell nearly all columns apart; only the candidates left are compared in full.
-    n_head = min(len(X), 16)
-    heads_of_X, heads_of_y = (np.ascontiguousarray(data[:n_head].T, dtype=np.float64) for data in (X, y))
-    candidates: dict[bytes, list[int]] = {}
-    for column, head in enumerate(heads_of_X):
-        candidates.setdefault(head.tobytes(), []).append(column)
+    found = np.full(y.shape[1], -1, dtype=np.intp)
+    columns: Sequence[int] = range(X.shape[1])
+    targets: Sequence[int] = range(y.shape[1])
+    # A few profiles tell nearly all columns apart, and more of them those that are mostly zero; only the candidates
+    # left are compared in full.
+    for n_compared in (16, 1024):
+        rows = np.unique(np.linspace(0, len(X) - 1, n_compared).astype(np.intp))
+        alike = _by_content(X, rows, columns)
+        targets_alike = alike if X is y else _by_content(y, rows, targets)
+        shared = alike.keys() & targets_alike.keys()
+        columns, targets = (
+            sorted(chain.from_iterable(groups[content] for content in shared)) for groups in (alike, targets_alike)
+        )
+    for content in shared:
+        for target in targets_alike[content]:
+            is_equal = (
+                (X is y and column == target) or np.array_equal(X[:, column], y[:, target]) for column in alike[content]
+            )
+            found[target] = next(compress(alike[content], is_equal), -1)
+    return found
 
-    def first_equal(target: int, head: np.ndarray) -> int:
-        columns = candidates.get(head.tobytes(), [])
-        is_equal = ((X is y and column == target) or np.array_equal(X[:, column], y[:, target]) for column in columns)
-        return next(compress(columns, is_equal), -1)
 
-    return np.array([first_equal(target, head) for target, head in enumerate(heads_of_y)], dtype=np.intp)
+def _by_content(data: np.ndarray, rows: np.ndarray, columns: Sequence[int]) -> dict[bytes, list[int]]:
+    """Columns by their numbers in some rows, of which zero has no sign."""
+    values = np.ascontiguousarray(data[rows][:, columns].T, dtype=np.float64) + 0.0
+    groups: dict[bytes, list[int]] = {}
+    for column, content in zip(columns, values, strict=True):
+        groups.setdefault(content.tobytes(), []).append(column)
+    return groups
 
 
 def _difference(expected: np.ndarray, got: np.ndarray, name: str) -> str:

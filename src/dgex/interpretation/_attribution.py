@@ -352,13 +352,14 @@ def partial_dependence(
     grid = np.linspace(lowest, highest, n_points)
     curves = np.empty((n_points, len(chosen)))
     with devices_in_use(model.devices) as devices:
-        for point, value in enumerate(grid):
-            moved = Z.copy()
-            moved[:, column] = value
-            for network in networks:
-                mine = np.flatnonzero(np.isin(chosen, network.targets))
-                activations = network.before_output(moved, own_devices(devices)[0])
-                curves[point, mine] = activations.mean(axis=0, dtype=np.float64) @ network.output_kernel(chosen[mine])
+        moved = Z.copy()
+        for network in networks:
+            means = []
+            for value in grid:
+                moved[:, column] = value
+                means.append(network.before_output(moved, own_devices(devices)[0]).mean(axis=0, dtype=np.float64))
+            mine = np.flatnonzero(np.isin(chosen, network.targets))
+            curves[:, mine] = np.array(means) @ network.output_kernel(chosen[mine])
     curves += model.intercepts_[-1][chosen]
     curves = curves * model.target_scale_[chosen] + model.target_mean_[chosen]
     expression = grid * model.landmark_scale_[column] + model.landmark_mean_[column]

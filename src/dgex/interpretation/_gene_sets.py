@@ -82,13 +82,16 @@ def gene_set_table(
     sets = gene_sets if isinstance(gene_sets, Mapping) else read_gmt(gene_sets)
     rows: list[tuple[Any, ...]] = []
     draws: list[np.ndarray] = []  # of all tests: genes in common, in the background, in the set, in the list
-    tested, among = None, None
+    among, by_background = None, dict[frozenset[str], _TestedSets]()
     for name, members, possible in _gene_lists(genes, background, n_top):
         found = _translated(members, symbols)
         if not found:
             continue  # nothing to test
-        if tested is None or possible is not among:  # most lists have the background of the one before
-            tested, among = _TestedSets(sets, _translated(possible, symbols), min_size, max_size), possible
+        if possible is not among:  # most lists have the background of the one before
+            among, universe = possible, frozenset(_translated(possible, symbols))
+            if universe not in by_background:
+                by_background[universe] = _TestedSets(sets, universe, min_size, max_size)
+            tested = by_background[universe]
         outside = found - tested.background
         if outside:
             raise ValueError(
@@ -101,7 +104,7 @@ def gene_set_table(
             fold = overlap * n_background / (size * len(found))
             rows.append((name, tested.titles[number], overlap, size, len(found), fold, hits))
         draws.append(np.stack(np.broadcast_arrays(overlaps, n_background, tested.sizes, len(found))))
-    if tested is None:
+    if not by_background:
         raise ValueError("There is no list with a gene in it. Do symbols=... name the genes of the model?")
     of_all = np.concatenate(draws, axis=1)
     if not of_all.size:
@@ -116,7 +119,7 @@ def gene_set_table(
 class _TestedSets:
     """Gene sets within a background, those of a size that is tested."""
 
-    def __init__(self, sets: Sets, background: set[str], min_size: int, max_size: int) -> None:
+    def __init__(self, sets: Sets, background: frozenset[str], min_size: int, max_size: int) -> None:
         present = {title: background.intersection(map(str, members)) for title, members in sets.items()}
         present = {title: genes for title, genes in present.items() if min_size <= len(genes) <= max_size}
         self.background = background

@@ -91,7 +91,8 @@ def require_same_names(data: Any, names: np.ndarray | None, what: str) -> None:
     given = column_names(data)
     if given is None or names is None or np.array_equal(given, names):
         return
-    apart = [str(gene) for gene in given if gene not in set(names)] or [
+    known = set(names)
+    apart = [str(gene) for gene in given if gene not in known] or [
         f"{gene} for {expected}" for gene, expected in zip(given, names, strict=False) if gene != expected
     ]
     raise ValueError(

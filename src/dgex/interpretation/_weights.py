@@ -265,7 +265,7 @@ def hub_units(model: Any, weights: MajorWeights | None = None, n_units: int | No
     _require_weights_of(weights, networks, len(landmarks), len(targets))
     units = []
     for network in networks:
-        below, background = _paths(weights, network), targets[network.targets]
+        below, background = _paths(weights, network).tocsc(), targets[network.targets]
         outputs = weights.outputs.rows(weights.outputs["network"] == network.number)
         outputs = outputs.rows(np.lexsort((-np.abs(outputs["weight"]), outputs["unit"])))
         numbers, starts = np.unique(outputs["unit"], return_index=True)

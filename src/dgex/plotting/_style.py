@@ -389,7 +389,7 @@ def _gene_difference(names: np.ndarray, expected: np.ndarray) -> str:
     """How many genes are missing or not expected, or in other places, and the first of them."""
     parts = []
     for what, some, others in (("missing", expected, names), ("unknown", names, expected)):
-        rest = [str(gene) for gene in some if gene not in set(others)]
+        rest = [str(gene) for gene in some[~np.isin(some, others)]]
         if rest:
             parts.append(f"{len(rest)} {what} ({', '.join(rest[:5])}{', ...' if len(rest) > 5 else ''})")
     if not parts and len(names) == len(expected):
