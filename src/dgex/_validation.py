@@ -357,7 +357,7 @@ def first_equal_column(X: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _by_content(data: np.ndarray, rows: np.ndarray, columns: Sequence[int]) -> dict[bytes, list[int]]:
     """Columns by their numbers in some rows, of which zero has no sign."""
-    values = np.ascontiguousarray(data[rows][:, columns].T, dtype=np.float64) + 0.0
+    values = np.ascontiguousarray(data[np.ix_(rows, np.asarray(columns, np.intp))].T, dtype=np.float64) + 0.0
     groups: dict[bytes, list[int]] = {}
     for column, content in zip(columns, values, strict=True):
         groups.setdefault(content.tobytes(), []).append(column)
