@@ -935,9 +935,10 @@ import numpy as np
 from dgex import DGEXRegressor
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((50, 5)).astype(np.float32), rng.standard_normal((50, 4)).astype(np.float32)
-for solver, loss in (("sgd", "squared_error"), ("adamw", "absolute_error"), ("sgd", "huber")):
-    model = DGEXRegressor(hidden_layer_sizes=6, solver=solver, loss=loss, max_iter=3, random_state=0).fit(X, y)
-    print(model.coefs_[0].dtype, model.coefs_[0].sum(), model.predict(X).sum())
+for solver in ("sgd", "adamw"):
+    for loss in ("squared_error", "absolute_error", "huber"):
+        model = DGEXRegressor(hidden_layer_sizes=6, solver=solver, loss=loss, max_iter=3, random_state=0).fit(X, y)
+        print(model.coefs_[0].dtype, model.coefs_[0].sum(), model.predict(X).sum())
 """
     assert run_python(code, JAX_ENABLE_X64="1") == run_python(code)
 

@@ -42,7 +42,8 @@ class ParquetFile(ExpressionFile):
                 if pa.types.is_floating(kind) or pa.types.is_integer(kind)
             }
             indices = index_columns(schema)
-            index = id_column(path, schema, numeric, indices)
+            row_numbers = {name for name in indices if is_unnamed(name) and name in numeric}
+            index = id_column(path, schema.names, numeric, indices, row_numbers)
             known = json.loads((schema.metadata or {}).get(DESCRIPTION, b"{}"))
             values = numeric - {index, *indices, *metadata, *known.get("profile_metadata", ())}
             if index != PROFILE_ID:
@@ -50,7 +51,6 @@ class ParquetFile(ExpressionFile):
             self._values = [name for name in schema.names if name in values]
             if not self._values or self._file.metadata.num_rows == 0:
                 raise ExpressionFileError(f"{path}: got no column of numbers or no rows, but expected expression.")
-            row_numbers = {name for name in indices if is_unnamed(name) and name in numeric}
             others = [name for name in schema.names if name not in {index, *values, *row_numbers}]
             described = self._file.read(columns=[index, *others])
             ids = unique_ids(path, described.column(index).to_pylist(), "row")
@@ -157,14 +157,13 @@ def is_unnamed(index: str) -> bool:
     return index.startswith("__")
 
 
-def id_column(path: Path, schema: Any, numeric: set[str], indices: list[str]) -> str:
+def id_column(path: Path, names: list[str], numeric: set[str], indices: list[str], row_numbers: set[str]) -> str:
     """The column of ids: the index of a data frame, or the first column of text if that has only numbered the rows."""
-    row_numbers = [name for name in indices if is_unnamed(name) and name in numeric]
     named = [name for name in indices if name not in row_numbers]
-    texts = [name for name in schema.names if name not in numeric]
+    texts = [name for name in names if name not in numeric]
     candidates = [*named, *texts, *row_numbers]
     if not candidates:
-        raise ExpressionFileError(f"{path}: got {listed(schema.names)}, but expected a column of text with ids.")
+        raise ExpressionFileError(f"{path}: got {listed(names)}, but expected a column of text with ids.")
     return candidates[0]
 
 

@@ -9,9 +9,10 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,13 +27,6 @@ LARGEST_EXPANSION = 1032
 
 # What the libraries raise that read a file whose content is broken.
 SIGNS_OF_DAMAGE = (EOFError, UnicodeError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-
-
-class SupportsFileno(Protocol):
-    """An open file."""
-
-    def fileno(self) -> int:
-        """Its number."""
 
 
 class ExpressionFileError(ValueError):
@@ -187,7 +181,7 @@ class OpenedFile:
         self._path = path
         self._state: tuple[int, ...] | None = None
 
-    def require_same(self, file: SupportsFileno) -> None:
+    def require_same(self, file: BufferedIOBase) -> None:
         """Raise an error if the path leads to another file now, or to one that was written to."""
         status = os.fstat(file.fileno())
         state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
