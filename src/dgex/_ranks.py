@@ -80,9 +80,9 @@ def quantiles_by_rank(tied: np.ndarray, reference: np.ndarray, ties: str) -> np.
     if ties == "dense":
         return densely_stretched(tied, reference)
     untied = reference if n_values == len(reference) else reference_at(np.arange(n_values), n_values, reference)
-    borders = np.flatnonzero(np.diff(tied.ravel(), prepend=False))  # a run's last value is not tied with the next
-    if len(borders) == 0:
+    if not tied.any():
         return untied
+    borders = np.flatnonzero(np.diff(tied.ravel(), prepend=False))  # a run's last value is not tied with the next
     first, last = borders[::2], borders[1::2]
     run_lengths = last - first + 1
     quantiles = np.tile(untied, n_profiles)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import timeit
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -58,10 +58,18 @@ def by_whole_numbers(values: np.ndarray) -> np.ndarray:
     np.fmin(numbers, np.finfo(np.float64).max, out=numbers)  # what is missing
     bits = numbers.view(np.uint64)
     bits &= ~position_bits
-    bits |= np.arange(values.size, dtype=np.uint64).reshape(values.shape)
+    bits |= positions(values.shape)
     numbers.sort(axis=1)
     bits &= position_bits
     return bits.view(np.intp)
+
+
+@lru_cache(maxsize=2)
+def positions(shape: tuple[int, int]) -> np.ndarray:
+    """Where each value of a block is when it is flattened. A call has blocks of one shape, and a last one."""
+    result = np.arange(shape[0] * shape[1], dtype=np.uint64).reshape(shape)
+    result.flags.writeable = False
+    return result
 
 
 def by_digits(values: np.ndarray) -> np.ndarray:
