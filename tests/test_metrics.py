@@ -178,6 +178,38 @@ def test_equal_genes_are_equally_correlated():
         np.testing.assert_allclose(metrics.r_gene(measured, inferred), lower)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_genes_that_are_linear_in_each_other_are_equally_correlated(dtype):
+    y = np.random.default_rng(0).normal(size=(50, 4)).astype(dtype)
+    y[:, 1], y[:, 2] = 2 * y[:, 0] + 3, 3 * y[:, 0] + 0.7
+    np.testing.assert_allclose(metrics.r_gene(y, y), [1 / 3, 1 / 3, 1 / 3, 1.0])
+
+
+def test_correlations_of_many_float32_profiles_are_exact():
+    y = (8 + np.random.default_rng(0).normal(size=(300_000, 2))).astype(np.float32)
+    np.testing.assert_allclose(metrics.genewise_correlation(y, y), 1.0, rtol=1e-6)
+
+
+def test_scales_have_to_be_above_zero(pair):
+    y_true, y_pred = pair
+    scale = np.ones(y_true.shape[1])
+    scale[[1, 2]] = 0.0, np.nan
+    with pytest.raises(ValueError, match=rf"not above zero for 2 of {len(scale)} genes \(1, 2\)"):
+        metrics.comparison_table(y_true, {"a": y_pred}, scale=scale)
+
+
+def test_errors_of_several_models_say_of_which(pair):
+    y_true, y_pred = pair
+    bad = np.where(y_pred == y_pred.max(), np.nan, y_pred)
+    with pytest.raises(ValueError, match=r"Predictions of 'bad': .*NaN"):
+        metrics.comparison_table(y_true, {"good": y_pred, "bad": bad})
+
+
+def test_markdown_of_any_name_has_as_many_cells(pair):
+    y_true, y_pred = pair
+    assert r"| a\|b |" in metrics.comparison_table(y_true, {"a|b": y_pred}).to_markdown()
+
+
 def test_what_does_not_belong_together_is_not_compared():
     with pytest.raises(ValueError, match=r"errors of shape \(2,\) and baseline_errors of shape \(1,\)"):
         metrics.win_rate([0.1, 0.2], [0.3])

@@ -188,6 +188,17 @@ def test_single_bad_genes_do_not_squeeze_the_others(pyplot):
     assert "; 30 genes beyond)" in legend_labels(display)[0].replace("\n", " ")
 
 
+@pytest.mark.parametrize("bandwidth", [None, 0.3])
+def test_a_single_bad_gene_does_not_flatten_a_curve(pyplot, bandwidth):
+    errors, _ = some_errors(1000)
+    with_outlier = np.append(errors[1:], 1e4)
+    display = plotting.GenewiseErrorDisplay({"a": errors, "b": with_outlier}).plot(bandwidth=bandwidth)
+    heights = [line.get_ydata().max() for line in display.lines_]
+    np.testing.assert_allclose(heights[1], heights[0], rtol=0.02)
+    area = np.trapezoid(display.lines_[1].get_ydata(), display.lines_[1].get_xdata())
+    np.testing.assert_allclose(area, 1.0, atol=0.01)
+
+
 def test_genes_without_finite_errors_are_left_out_and_counted(pyplot):
     errors, other = (list(values) for values in some_errors(100))
     errors[0], other[1] = np.nan, np.inf
@@ -284,6 +295,23 @@ def test_clouds_of_all_sizes_show_every_gene(pyplot, n_genes):
             assert (np.diff(display.points_.get_array()) >= 0).all()
 
 
+@pytest.mark.parametrize("n_outliers", [1, 3])
+def test_outliers_among_few_genes_leave_the_others_their_room(pyplot, n_outliers):
+    errors, others = some_errors(300)
+    others[:n_outliers] = 50.0
+    display = plotting.GenewiseComparisonDisplay(errors, others).plot()
+    assert display.ax_.get_xlim()[1] < 3 * errors.max()
+    assert f"{n_outliers} gene" in " ".join(text.get_text() for text in display.texts_)
+
+
+def test_styles_of_single_genes_stay_with_them(pyplot):
+    errors, others = some_errors(500)
+    sizes = np.full(500, 5.0)
+    sizes[7] = 300.0
+    points = plotting.GenewiseComparisonDisplay(errors, others).plot(points_kw={"s": sizes}).points_
+    np.testing.assert_array_equal(points.get_offsets()[points.get_sizes().argmax()], [errors[7], others[7]])
+
+
 def test_texts_have_corners_without_points(pyplot):
     rng = np.random.default_rng(0)
     errors = rng.uniform(0.1, 0.4, 500)
@@ -338,6 +366,39 @@ def test_prediction_of_a_gene_and_of_a_profile(pyplot, profiles, models):
     np.testing.assert_array_equal(profile.measured, y[119])
     assert profile.text_.get_text().startswith("9 genes\n")
     assert profile.ax_.get_title() == "profile 119"
+
+
+def test_prediction_of_a_single_target_may_be_one_or_two_dimensional(pyplot, profiles):
+    X, y = profiles
+    model = Ridge().fit(X, y[:, :1])
+    display = plotting.PredictionDisplay.from_predictions(y[:, :1], model.predict(X).ravel(), target=0)
+    np.testing.assert_array_equal(display.inferred, model.predict(X).ravel())
+
+
+def test_only_the_profile_that_is_drawn_is_inferred(profiles):
+    X, y = profiles
+
+    class Counting(LinearRegression):
+        def predict(self, X):
+            assert len(X) == 1
+            return super().predict(X)
+
+    model = Counting().fit(X, y)
+    display = plotting.PredictionDisplay.from_estimator(model, X, y, profile=-2)
+    assert display.title == f"profile {len(X) - 2}"
+    np.testing.assert_array_equal(display.measured, y[-2])
+    np.testing.assert_allclose(display.inferred, model.predict(X[-2:-1])[0])
+    with pytest.raises(ValueError, match=f"Got profile={len(X)}"):
+        plotting.PredictionDisplay.from_estimator(model, X, y, profile=len(X))
+
+
+def test_a_name_of_several_targets_is_none_of_them(profiles):
+    _, y = profiles
+    names = ["a", "b", "a", *map(str, range(3, y.shape[1]))]
+    with pytest.raises(ValueError, match=r"Got .*a.*, but several of the targets are called that"):
+        plotting.PredictionDisplay.from_predictions(y, y, target="a", target_names=names)
+    display = plotting.PredictionDisplay.from_predictions(y, y, target="b", target_names=names)
+    np.testing.assert_array_equal(display.measured, y[:, 1])
 
 
 def test_prediction_knows_names_of_frames_and_models(profiles):
@@ -463,7 +524,7 @@ def test_architectures_of_a_grid_search_in_a_pipeline(pyplot, profiles):
     drawn(display.plot())
     assert legend_labels(display) == ["dropout 0%", "dropout 20%"]
     assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["4", "4\n2"]
-    assert display.ax_.get_ylabel() == "cross-validated error"
+    assert display.ax_.get_ylabel() == "cross-validated error\n(negated score)"
 
 
 def test_scores_of_searches_keep_their_sign_and_may_lack_dropout(pyplot):
@@ -478,6 +539,21 @@ def test_scores_of_searches_keep_their_sign_and_may_lack_dropout(pyplot):
     assert display.legend_ is None
     labelled = plotting.ArchitectureDisplay.from_cv_results(results, score="correlation", label="r")
     assert labelled.label == "r"
+
+
+def test_equal_layers_may_be_one_number_or_several(pyplot):
+    rows = [{"layers": 2, "units": units, "dropout": 0.0, "error": error} for units, error in (((30, 30), 1), (30, 3))]
+    display = plotting.ArchitectureDisplay.from_results(rows)
+    assert (display.units, display.errors.tolist()) == ((30,), [2.0])
+
+
+def test_results_of_several_grids_may_be_a_frame(pyplot, profiles):
+    X, y = profiles
+    model = make_pipeline(StandardScaler(), DGEXRegressor(hidden_layer_sizes=4, max_iter=1, random_state=0))
+    grids = [{"dgexregressor__hidden_layer_sizes": [(8,), (9, 9)]}, {"dgexregressor__dropout": [0.0, 0.1]}]
+    results = GridSearchCV(model, grids, cv=2).fit(X, y).cv_results_
+    displays = [plotting.ArchitectureDisplay.from_cv_results(each) for each in (results, pd.DataFrame(results))]
+    assert sorted(displays[0].units) == sorted(displays[1].units) == [8, 9]
 
 
 def test_candidates_without_an_architecture_are_left_out():
@@ -554,6 +630,33 @@ def test_the_mark_is_on_the_set_that_selected_the_epoch(pyplot):
         assert (x[0], y[0]) == mark
     with pytest.raises(ValueError, match=r"Got best epochs \[7\] of 'm'"):
         plotting.TrainingCurveDisplay({"m": history}, best_epochs={"m": [7]}).plot()
+
+
+def test_errors_of_networks_that_do_not_standardize_are_in_units_of_y(pyplot, profiles):
+    X, y = profiles
+    raw = DGEXRegressor(hidden_layer_sizes=4, max_iter=1, standardize=False, learning_rate_init=1e-5).fit(X, y)
+    network = clone(raw).set_params(standardize=True).fit(X, y)
+    labels_of = plotting.TrainingCurveDisplay.from_estimator
+    assert "(units of y)" in labels_of(raw).plot().ax_.get_ylabel()
+    assert "(standardized expression)" in labels_of(network).plot().ax_.get_ylabel()
+    with pytest.raises(ValueError, match="different units"):
+        labels_of({"raw": raw, "network": network})
+    assert labels_of({"raw": raw, "network": network}, unit="log2").unit == "log2"
+
+
+def test_many_validation_sets_are_told_apart(pyplot, profiles):
+    X, y = profiles
+    model = DGEXRegressor(hidden_layer_sizes=4, max_iter=1).fit(X, y, X_val=(X[:20],) * 8, y_val=(y[:20],) * 8)
+    handles = plotting.TrainingCurveDisplay.from_estimator({"a": model, "b": model}).plot()._handles()
+    styles = [line._dash_pattern for line in handles if line.get_label().startswith(("training", "validation"))]
+    assert len(styles) == len({str(style) for style in styles}) == 9
+
+
+def test_best_epochs_may_be_single_numbers_and_names_have_to_be_several(pyplot, validated):
+    display = plotting.TrainingCurveDisplay({"a": validated.history_}, best_epochs={"a": 2}).plot()
+    assert display.best_["a"].get_xdata().tolist() == [2]
+    with pytest.raises(TypeError, match=r"Got validation_names='arrays'.*such as \['arrays'\]"):
+        plotting.TrainingCurveDisplay.from_estimator(validated, validation_names="arrays").plot()
 
 
 def test_training_of_several_models_with_names(pyplot, validated, profiles):
@@ -834,6 +937,14 @@ def test_normalized_profiles_have_one_distribution(pyplot, platforms):
     assert legend_labels(display) == ["arrays", "RNA-seq"]
 
 
+def test_bands_below_zero_are_not_cut_off(pyplot):
+    counts = np.tile(np.r_[np.linspace(0, 2, 60), np.linspace(3, 500, 40)], (50, 1))
+    counts[:5, :30] -= 50.0
+    display = plotting.QuantileNormalizationDisplay.from_profiles({"a": counts}, {"a": np.log2(counts + 60.0)}).plot()
+    assert display.axes_[0].get_yscale() == "symlog"
+    assert display.axes_[0].get_ylim()[0] < display.before["a"].min() < -40
+
+
 def test_profiles_may_be_frames_with_missing_values_and_many(pyplot, platforms):
     frame = pd.DataFrame(platforms["arrays"])
     frame.iloc[0, :50] = np.nan
@@ -903,6 +1014,34 @@ def test_legends_of_neighbouring_axes_keep_apart(pyplot):
     assert not any(first.overlaps(second) for first, second in pairwise(extents))
     assert all(not extent.overlaps(ax.bbox) for extent in extents for ax in axes)
     assert all(extent.y0 >= 0 for extent in extents)
+
+
+@pytest.mark.parametrize(("arrange", "spaces"), [("tight_layout", {}), ("subplots_adjust", {"hspace": 0.5})])
+def test_legends_below_axes_keep_their_room(pyplot, arrange, spaces):
+    errors = {f"model number {index}": some_errors(300, index)[0] for index in range(6)}
+    figure, axes = pyplot.subplots(2, 1, figsize=(5, 7))
+    upper, lower = (plotting.GenewiseErrorDisplay(errors).plot(ax=ax) for ax in axes)
+    getattr(figure, arrange)(**spaces)
+    figure.canvas.draw()
+    assert upper.legend_.get_window_extent().y0 >= lower.ax_.bbox.y1
+    assert lower.legend_.get_window_extent().y0 >= 0
+
+
+@pytest.mark.parametrize("in_a_grid", [True, False])
+def test_drawing_again_takes_no_more_room(pyplot, in_a_grid):
+    errors = {f"model number {index} with a long name": some_errors(300, index)[0] for index in range(6)}
+    figure = pyplot.figure(figsize=(5, 4))
+    ax = figure.add_subplot() if in_a_grid else figure.add_axes((0.2, 0.2, 0.7, 0.7))
+    whole, heights = ax.get_position().height, []
+    for _ in range(3):
+        ax.cla()
+        plotting.GenewiseErrorDisplay(errors).plot(ax=ax)
+        heights.append(ax.get_position().height)
+    assert heights[0] < whole
+    np.testing.assert_allclose(heights, heights[0], rtol=0.02)
+    ax.cla()
+    plotting.GenewiseErrorDisplay({"a": errors.popitem()[1]}).plot(ax=ax)
+    np.testing.assert_allclose(ax.get_position().height, whole)
 
 
 def test_legends_go_where_they_are_told_to(pyplot):

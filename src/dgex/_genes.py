@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -50,4 +51,12 @@ def positions_of(genes: Any, names: np.ndarray, what: str) -> np.ndarray:
             f"{len(unknown)} of {len(wanted)} {what} are unknown: {listed(unknown)}. There are {len(names)}, such as "
             f"{listed(names[:3])}; they can be given by name or by number."
         )
+    if len(place) < len(names):
+        counts = Counter(names)
+        repeated = [gene for gene in wanted if counts[gene] > 1]
+        if repeated:
+            raise ValueError(
+                f"Got {listed(repeated)}, but several of the {what} are called that. Pass their numbers, or names that "
+                "differ."
+            )
     return np.array(found, dtype=np.intp)

@@ -45,7 +45,7 @@ class ComparisonTable:
 
     def to_markdown(self) -> str:
         """The table as Markdown."""
-        header, *body = self._cells()
+        header, *body = ([cell.replace("|", r"\|") for cell in cells] for cells in self._cells())
         lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

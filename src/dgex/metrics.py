@@ -17,13 +17,16 @@ from sklearn.utils.validation import check_array
 from dgex._frames import column_names, frame_values
 from dgex._statistics import divisors, gene_statistics, standardized
 from dgex._table import ComparisonTable
-from dgex._validation import FLOAT_TYPES, first_equal_column, require_alike
+from dgex._validation import FLOAT_TYPES, listed, require_alike
 
 # Bytes of temporary arrays.
 BLOCK_BYTES = 2**26
 
 # Genes that vary less are left out of `standardized_mae`: dividing by so little would only magnify rounding.
 FLAT = 1e-3
+
+# Correlations that differ by fewer units in the last place are the same.
+ROUNDING = 16
 
 
 class OverallError(NamedTuple):
@@ -173,7 +176,8 @@ def genewise_correlation(y_true: Any, y_pred: Any) -> np.ndarray:
     measured, inferred = gene_statistics(y_true), gene_statistics(y_pred)
     products = np.zeros(y_true.shape[1])
     for rows in _row_blocks(y_true):
-        products += (_z_scores(y_true[rows], *measured) * _z_scores(y_pred[rows], *inferred)).sum(axis=0)
+        pairs = _z_scores(y_true[rows], *measured) * _z_scores(y_pred[rows], *inferred)
+        products += pairs.sum(axis=0, dtype=np.float64)
     correlations = np.clip(products / len(y_true), -1.0, 1.0)
     return np.where((measured[1] > 0) & (inferred[1] > 0), correlations, np.nan)
 
@@ -216,18 +220,15 @@ def r_gene(y_true: Any, y_pred: Any) -> np.ndarray:
         raise ValueError(f"Got {n_targets} target gene, but R_gene ranks a gene among others: expected at least 2.")
     measured_statistics, inferred_statistics = gene_statistics(y_true), gene_statistics(y_pred)
     measured, inferred = _z_scores(y_true, *measured_statistics), _z_scores(y_pred, *inferred_statistics)
-    # Products with equal genes may be rounded differently: the first stands for all of them.
-    representative = first_equal_column(measured, measured)
-    has_copies = (representative != np.arange(n_targets)).any()
+    # Genes that are linear in each other correlate alike, but for rounding.
+    rounding = ROUNDING * np.finfo(np.result_type(measured, inferred)).eps * len(measured)
     ranks = np.empty(n_targets)
     block_columns = max(1, BLOCK_BYTES // (8 * n_targets))
     for start in range(0, n_targets, block_columns):
         genes = np.arange(start, min(start + block_columns, n_targets))
         products = inferred[:, genes].T @ measured
-        if has_copies:
-            products = products[:, representative]
         own = products[genes - start, genes]
-        ranks[genes] = (products < own[:, None]).sum(axis=1) / (n_targets - 1)
+        ranks[genes] = (products < own[:, None] - rounding).sum(axis=1) / (n_targets - 1)
     return np.where((measured_statistics[1] > 0) & (inferred_statistics[1] > 0), ranks, np.nan)
 
 
@@ -273,7 +274,7 @@ def comparison_table(
     baseline = next(iter(predictions)) if baseline is None else baseline
     if baseline not in predictions:
         raise ValueError(f"Got baseline={baseline!r}, but expected one of {list(predictions)}.")
-    errors = {model: genewise_mae(y_true, y_pred, scale=scale) for model, y_pred in predictions.items()}
+    errors = genewise_mae_by_model(y_true, predictions, scale=scale)
     rows = []
     for model, y_pred in predictions.items():
         correlations = genewise_correlation(y_true, y_pred)
@@ -289,6 +290,43 @@ def comparison_table(
             }
         )
     return ComparisonTable(tuple(rows))
+
+
+def genewise_mae_by_model(y_true: Any, predictions: Mapping[str, Any], *, scale: Any = None) -> dict[str, np.ndarray]:
+    """Mean absolute error of every target gene for several models.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_profiles, n_targets)
+        Measured expression.
+    predictions : mapping of str to array-like of shape (n_profiles, n_targets)
+        Inferred expression by model.
+    scale : array-like of shape (n_targets,), default=None
+        What to divide each gene's error by.
+
+    Returns
+    -------
+    errors : dict of str to ndarray of shape (n_targets,)
+        As :func:`genewise_mae` returns them, by model.
+
+    Raises
+    ------
+    ValueError
+        If predictions are not those of these genes and profiles; it says of which model.
+
+    Examples
+    --------
+    >>> from dgex.metrics import genewise_mae_by_model
+    >>> genewise_mae_by_model([[1.0, 2.0], [3.0, 4.0]], {"zero": [[0.0, 0.0], [0.0, 0.0]]})
+    {'zero': array([2., 3.])}
+    """
+    errors = {}
+    for model, y_pred in predictions.items():
+        try:
+            errors[model] = genewise_mae(y_true, y_pred, scale=scale)
+        except ValueError as error:
+            raise ValueError(f"Predictions of {model!r}: {error}") from None
+    return errors
 
 
 def standardized_mae(y_true: Any, y_pred: Any) -> float:
@@ -377,7 +415,15 @@ def _checked_scale(scale: Any, n_genes: int, genes: np.ndarray | None) -> np.nda
     names = None if index is None or callable(index) else [str(name) for name in index]
     if genes is not None and names not in (None, genes.tolist(), [str(number) for number in range(n_genes)]):
         raise ValueError("Got a scale of other genes, or in another order. Pass scale[y.columns].")
-    return np.asarray(scale, dtype=np.float64)
+    numbers = np.asarray(scale, dtype=np.float64)
+    wrong = np.flatnonzero(~(numbers > 0))
+    if len(wrong):
+        which = wrong if genes is None else genes[wrong]
+        raise ValueError(
+            f"Got a scale that is not above zero for {len(wrong)} of {n_genes} genes ({listed(which)}), but errors are "
+            "divided by it. Leave out genes that do not vary, or pass target_scale_ of a model, which is 1 for these."
+        )
+    return numbers
 
 
 def _row_blocks(array: np.ndarray) -> Iterator[slice]:

@@ -74,7 +74,8 @@ def major_weights(model: Any, n_std_in: float = 4.0, n_std_out: float = 5.0) -> 
     Chen et al. [1]_ look at networks of one hidden layer with these thresholds (section 3.3, Supplementary S3). In
     deeper ones every unit of a hidden layer is treated towards the next layer as a landmark is: its connections
     beyond `n_std_in` standard deviations of all weights from this unit are major. Weights are those of the network, on
-    standardized expression.
+    standardized expression. The direct weights from landmarks to targets of a network with a linear path, such as
+    `recipes.modern`, are not among them: these are the first rows of ``coefs_[-1]``.
 
     References
     ----------

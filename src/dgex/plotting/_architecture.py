@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dgex.plotting._style import GREY, Style, axes_for, legend_beside, line_style, merged, without_box
+from dgex.plotting._legend import legend_beside
+from dgex.plotting._style import GREY, Style, axes_for, line_style, merged, without_box
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -166,7 +167,8 @@ class ArchitectureDisplay:
         baselines : mapping of str to float, default=None
             Errors of other models.
         label : str, default=None
-            What is drawn, for the axis; None for "cross-validated error" or "cross-validated score".
+            What is drawn, for the axis; None for "cross-validated score", or for "cross-validated error" where the sign
+            was changed.
 
         Returns
         -------
@@ -199,7 +201,7 @@ class ArchitectureDisplay:
             -scores[chosen] if are_errors else scores[chosen],
             deviations=deviations[chosen],
             baselines=baselines,
-            label=label or f"cross-validated {'error' if are_errors else 'score'}",
+            label=label or ("cross-validated error\n(negated score)" if are_errors else "cross-validated score"),
         )
 
     def plot(
@@ -328,8 +330,9 @@ def _entries(row: Mapping[str, Any]) -> tuple[int, Units, float, float]:
 
 
 def _size(units: Any) -> Units:
-    """Units of each hidden layer, as numbers of Python."""
-    return tuple(map(int, units)) if np.ndim(units) else int(units)
+    """Units of each hidden layer, one number where all have as many."""
+    sizes = tuple(map(int, np.atleast_1d(units)))
+    return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
 def _places(keys: Iterable[tuple[int, Units]]) -> dict[tuple[int, Units], float]:
@@ -362,10 +365,10 @@ def _parameter(cv_results: Mapping[str, Any], name: str) -> Any:
         return np.ma.asarray(column)
     values = np.empty(len(column), dtype=object)  # of tuples of different lengths
     values[:] = [tuple(value) if np.ndim(value) else value for value in column]
-    return np.ma.asarray(values)
+    # A data frame of results has NaN where a candidate leaves the parameter as it is.
+    return np.ma.array(values, mask=[value is None or value != value for value in values])
 
 
 def _architecture(hidden_layer_sizes: Any) -> tuple[int, Units]:
     """Number of hidden layers, and their units."""
-    sizes = tuple(map(int, np.atleast_1d(hidden_layer_sizes)))
-    return len(sizes), sizes[0] if len(set(sizes)) == 1 else sizes
+    return np.size(hidden_layer_sizes), _size(hidden_layer_sizes)

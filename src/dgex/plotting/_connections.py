@@ -39,7 +39,8 @@ class ConnectionMapDisplay:
     """Landmarks, hidden units and targets of a network, joined by its major weights, with hubs highlighted.
 
     Supplementary S3 of Chen et al. [1]_: positive weights are red, negative ones blue; connections of hub units, those
-    with the most major weights to targets, stand out.
+    with the most major weights to targets, stand out. The direct connections of a linear path, such as that of
+    `recipes.modern`, are not shown.
 
     Parameters
     ----------

@@ -9,7 +9,8 @@ import numpy as np
 
 from dgex._frames import column_names
 from dgex._validation import require_same_profiles
-from dgex.metrics import genewise_mae, win_rate
+from dgex.metrics import genewise_mae, genewise_mae_by_model, win_rate
+from dgex.plotting._legend import legend_beside
 from dgex.plotting._style import (
     SHOWN_SHARE,
     Style,
@@ -22,7 +23,6 @@ from dgex.plotting._style import (
     draw_diagonal,
     end_of_errors,
     finite_genes,
-    legend_beside,
     line_style,
     merged,
     model_name,
@@ -167,7 +167,7 @@ class GenewiseErrorDisplay:
                 f"Got predictions of type {type(predictions).__name__} without any model, but expected those of at "
                 "least one: {name: predictions}."
             )
-        errors = {str(name): genewise_mae(y_true, y_pred, scale=scale) for name, y_pred in predictions.items()}
+        errors = genewise_mae_by_model(y_true, {str(name): y_pred for name, y_pred in predictions.items()}, scale=scale)
         return cls(errors, unit=unit_of(unit, scale))
 
     def plot(
@@ -185,7 +185,9 @@ class GenewiseErrorDisplay:
         ax : matplotlib.axes.Axes, default=None
             Axes to draw on; None for a new figure.
         bandwidth : float or str, default=None
-            `bw_method` of :class:`scipy.stats.gaussian_kde`; None for Scott's rule.
+            `bw_method` of :class:`scipy.stats.gaussian_kde`; None for Scott's rule. What it multiplies is the standard
+            deviation, or the interquartile range divided by 1.349 if that is smaller, so that single genes with large
+            errors do not flatten the curve.
         line_kw : dict, default=None
             Style of the curves, over the defaults.
         legend_kw : dict, default=None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from sklearn.utils.validation import _num_samples
 
 from dgex._frames import frame_values
 from dgex._normalization import full_length_quantiles, require_values
-from dgex.plotting._style import Style, axes_for, legend_beside, line_style, merged, without_box, wrapped
+from dgex.plotting._legend import legend_beside
+from dgex.plotting._style import Style, axes_for, line_style, merged, without_box, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -192,9 +193,9 @@ class QuantileNormalizationDisplay:
                 self.lines_[name, when] = line
             axes[index].set_title(wrapped(f"{name}, before"))
             if _is_skewed(self.before[name]):
-                _compress(axes[index])
+                _compress(axes[index], [self.before[name]])
         if any(_is_skewed(bands) for bands in self.after.values()):
-            _compress(self.ax_)
+            _compress(self.ax_, self.after.values())
         self.ax_.set_title("after")
         for each in axes:
             without_box(each)
@@ -236,10 +237,11 @@ def _bands(profiles: Any) -> np.ndarray:
     return np.quantile(quantiles, BAND, axis=0)
 
 
-def _compress(ax: Axes) -> None:
-    """A logarithmic axis that has a place for zero, which lies on its lower end."""
+def _compress(ax: Axes, drawn: Iterable[np.ndarray]) -> None:
+    """A logarithmic axis that has a place for zero, which lies on its lower end unless some bands are below."""
+    lowest = min(float(bands.min()) for bands in drawn)
     ax.set_yscale("symlog", linthresh=1.0)
-    ax.set_ylim(bottom=-0.2)
+    ax.set_ylim(bottom=min(-0.2, 1.5 * lowest))
 
 
 def _is_skewed(bands: np.ndarray) -> bool:

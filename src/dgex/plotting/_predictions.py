@@ -7,6 +7,8 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 
 from dgex._frames import column_names, frame_values
 from dgex._genes import names_or_numbers, positions_of
@@ -142,7 +144,13 @@ class PredictionDisplay:
         if target_names is None and column_names(y) is None:
             target_names = getattr(innermost(model), "target_names_", None)
         choice: dict[str, Any] = {"target": target, "profile": profile, "target_names": target_names, "unit": unit}
-        return cls.from_predictions(y, model.predict(X), **choice)
+        if profile is None or target is not None:
+            return cls.from_predictions(y, model.predict(X), **choice)
+        row = _checked(profile, _num_samples(y), "profile")
+        X, y = (_safe_indexing(values, [row]) for values in (X, y))  # no other has to be inferred
+        display = cls.from_predictions(y, model.predict(X), **{**choice, "profile": 0})
+        display.title = _profile_title(row)
+        return display
 
     @classmethod
     def from_predictions(
@@ -181,19 +189,18 @@ class PredictionDisplay:
             )
         names = column_names(y_true) if target_names is None else np.asarray(target_names, dtype=object)
         measured, inferred = (np.asarray(frame_values(values)) for values in (y_true, y_pred))
+        measured, inferred = (values[:, None] if values.ndim == 1 else values for values in (measured, inferred))
         if measured.shape != inferred.shape:
             raise ValueError(
                 f"Got y_true of shape {measured.shape} and y_pred of shape {inferred.shape}, but expected the same "
                 "shape, profiles x genes."
             )
         require_alike(y_true, y_pred)
-        if measured.ndim == 1:
-            measured, inferred = measured[:, None], inferred[:, None]
         if names is not None and len(names) != measured.shape[1]:
             raise ValueError(f"Got {len(names)} target names, but expected one for each of {measured.shape[1]} genes.")
         if profile is not None:
             row = _checked(profile, len(measured), "profile")
-            return cls(measured[row], inferred[row], title=f"profile {row}", points="gene", unit=unit)
+            return cls(measured[row], inferred[row], title=_profile_title(row), points="gene", unit=unit)
         column = _column(target, measured.shape[1], names)
         title = f"target {column}" if names is None else str(names[column])
         return cls(measured[:, column], inferred[:, column], title=title, points="profile", unit=unit)
@@ -241,6 +248,10 @@ class PredictionDisplay:
         self.ax_.set(xlabel=f"measured expression ({self.unit})", ylabel=f"inferred expression ({self.unit})")
         self.ax_.set_title(wrapped(self.title))
         return self
+
+
+def _profile_title(row: int) -> str:
+    return f"profile {row}"
 
 
 def _column(target: Any, n_targets: int, names: np.ndarray | None) -> int:

@@ -1,4 +1,4 @@
-"""What the displays share: colours, axes, legends, clouds of points, and the message where matplotlib is missing."""
+"""What the displays share: colours, axes, clouds of points, and the message where matplotlib is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from scipy.stats import gaussian_kde
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection, PolyCollection
-    from matplotlib.legend import Legend
     from matplotlib.text import Text
 
 # Okabe and Ito's colours, which all kinds of colour vision tell apart; without yellow, which is lost on white.
@@ -33,27 +32,8 @@ GREY = "#595959"
 # Up to so many points are drawn one by one, more as hexagons.
 MAX_POINTS = 20_000
 
-# More entries of a legend would cover what is drawn.
-FEW_ENTRIES = 4
-
-# So many entries of a legend are read in one column; more are in smaller print.
-COLUMN_ENTRIES = 15
-
-# Beside a figure of one's own, a column of small print has so many lines.
-COLUMN_LINES = 40
-
 # Longer names are wrapped.
 NAME_WIDTH = 30
-
-# Sizes of a legend's text in points, tried in turn until it fits; and of a figure's own legend.
-SIZES = (8.3, 7.0, 6.0, 5.0, 4.0, 3.0)
-SMALL = 8.3
-
-# Of a legend.
-MOST_COLUMNS = 6
-
-# The width in inches that a legend beside the axes of a new figure has at hand.
-LEGEND_WIDTH = 2.0
 
 # So few tell nothing of a density.
 FEW_POINTS = 200
@@ -61,11 +41,17 @@ FEW_POINTS = 200
 # Shares of the axes that three lines of text in a corner take.
 TEXT_WIDTH, TEXT_HEIGHT = 0.6, 0.17
 
+# Limits may leave out this share of the values on either side, or so many of the values of 300 points.
+FAR_SHARE, FAR_POINTS = 0.001, 3
+
 # The axis of errors ends where the model with the longest tail has this share of its genes,
 SHOWN_SHARE = 0.999
 
 # unless this is so many times as far as for the better half of the models, or so many interquartile ranges away.
 FARTHEST, LONGEST_TAIL = 5.0, 10.0
+
+# The interquartile range of a normal distribution, in standard deviations.
+NORMAL_RANGE = 1.349
 
 # Errors that differ by less, of what is usual, are the same but for rounding.
 SAME = 1e-6
@@ -122,82 +108,6 @@ def without_box(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def legend_beside(
-    ax: Axes, given: Mapping[str, Any] | None = None, *, own: bool = False, inside: str = "best", **defaults: Any
-) -> Legend:
-    """A legend to the right of the axes, if the figure has a layout engine that makes room for it.
-
-    Else in the axes, or below them if it is too large for that; the axes are then made less high. Print becomes smaller
-    and columns more as needed; a figure of one's own becomes larger instead.
-    """
-    handles = defaults.pop("handles", None) or ax.get_legend_handles_labels()[0]
-    labels = [wrapped(str(handle.get_label())) for handle in handles]
-    common: Style = {"handles": handles, "labels": labels, "alignment": "left", **defaults}
-    if {"loc", "bbox_to_anchor"} & set(given or {}):
-        return ax.legend(**{**common, "fontsize": "small", **(given or {})})
-    if ax.figure.get_layout_engine() is None:
-        return _legend_in_axes(ax, {**common, **(given or {})}, inside)
-    beside: Style = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0, "frameon": False}
-    common = {**common, **beside, **(given or {})}
-    if own:
-        many = len(handles) > COLUMN_ENTRIES
-        n_lines = sum(label.count("\n") + 1 for label in labels)
-        columns: Style = {"ncols": -(-n_lines // COLUMN_LINES), "fontsize": SMALL} if many else {}
-        return _with_larger_figure(ax, ax.legend(**{**columns, **common}))
-    return _fitted(ax, common, 0.6 * ax.bbox.width, ax.bbox.height, False)
-
-
-def _with_larger_figure(ax: Axes, legend: Legend) -> Legend:
-    """Make a new figure as much larger as the legend beside its axes is larger than usual."""
-    figure: Any = ax.figure
-    extent = legend.get_window_extent()
-    width, height = figure.get_size_inches()
-    wider = max(extent.width / figure.dpi - LEGEND_WIDTH, 0.0)
-    below_top = ax.figure.bbox.y1 - ax.bbox.y1 + extent.height
-    figure.set_size_inches(width + wider, max(height, below_top / figure.dpi + 0.3))
-    return legend
-
-
-def _legend_in_axes(ax: Axes, style: Style, inside: str) -> Legend:
-    """A legend within axes that no engine lays out, or below them in the room that they had."""
-    from matplotlib.transforms import ScaledTranslation
-
-    width, height = ax.bbox.width, ax.bbox.height
-    if len(style["handles"]) <= FEW_ENTRIES:
-        legend = ax.legend(**{"loc": inside, "fontsize": SMALL, "title_fontsize": SMALL, **style})
-        extent = legend.get_window_extent()
-        if extent.width <= 0.75 * width and extent.height <= 0.5 * height:
-            return legend
-        legend.remove()
-    figure: Any = ax.get_figure(root=True)
-    tight = ax.get_tightbbox() or ax.bbox
-    depth = max(ax.bbox.y0 - tight.y0, 0.0) + 0.06 * figure.dpi  # pixels of ticks and labels
-    anchor = ax.transAxes + ScaledTranslation(0.0, -depth / figure.dpi, figure.dpi_scale_trans)
-    below: Style = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": anchor, "frameon": False}
-    legend = _fitted(ax, {**below, "borderaxespad": 0.0, **style}, width, 0.5 * height, True)
-    box = ax.get_position()
-    taken = min((legend.get_window_extent().height + 0.06 * figure.dpi) / height, 0.8) * box.height
-    ax.set_position((box.x0, box.y0 + taken, box.width, box.height - taken))
-    ax.set_in_layout(True)
-    return legend
-
-
-def _fitted(ax: Axes, style: Style, width: float, height: float, wide: bool) -> Legend:
-    """The legend in the largest print, with the most or fewest columns, that fits into so many pixels, or nearly."""
-    columns = sorted(range(1, min(len(style["handles"]), MOST_COLUMNS) + 1), reverse=wide)
-    least, best = np.inf, style
-    for size in SIZES:
-        for ncols in columns:
-            tried = {"ncols": ncols, "fontsize": size, "title_fontsize": size, **style}
-            extent = ax.legend(**tried).get_window_extent()
-            excess = max(extent.width / width, extent.height / height)
-            if excess < least:
-                least, best = excess, tried
-            if excess <= 1:
-                return ax.legend(**tried)
-    return ax.legend(**best)
-
-
 def wrapped(name: str) -> str:
     """A name on lines of at most 30 characters."""
     return "\n".join(textwrap.wrap(name, NAME_WIDTH, break_on_hyphens=False)) or name
@@ -223,11 +133,13 @@ def corner_text(ax: Axes, text: str, corner: str) -> Text:
 
 def shared_limits(*arrays: np.ndarray) -> tuple[float, float]:
     """Limits for both axes: of all values, unless few of them would take more than half of the room."""
-    values = np.concatenate(arrays)
-    low, high = float(values.min()), float(values.max())
-    most_low, most_high = (float(quantile) for quantile in np.quantile(values, [0.001, 0.999]))
-    if high - low > 2 * (most_high - most_low) > 0:
-        low, high = most_low, most_high
+    values = np.sort(np.concatenate(arrays))
+    n_far = max(int(FAR_SHARE * len(values)), min(FAR_POINTS, len(values) // 200))  # on either side
+    low, high = float(values[0]), float(values[-1])
+    most_low, most_high = float(values[n_far]), float(values[-1 - n_far])
+    span = most_high - most_low
+    if high - low > 2 * span > 0:
+        low, high = (float(end) for end in values[np.abs(values - (most_low + most_high) / 2) <= span][[0, -1]])
     margin = 0.04 * (high - low) or 0.5
     return low - margin, high + margin
 
@@ -290,7 +202,13 @@ def draw_cloud(
             density = local_density(x, y, limits)
             order = np.argsort(density)  # the densest last, on top
             x, y, style = x[order], y[order], {**style, "c": density[order], "cmap": "viridis"}
+            given = {name: _in_order(value, order) for name, value in given.items()}
     return ax.scatter(x, y, **{**style, **given})
+
+
+def _in_order(value: Any, order: np.ndarray) -> Any:
+    """A style that each point has by itself, in the order of drawing; others as they are."""
+    return np.asarray(value)[order] if np.shape(value)[:1] == order.shape else value
 
 
 def cloud_size(n_points: int) -> tuple[float, float]:
@@ -441,9 +359,13 @@ def start_of_errors(
 
 def density_of_errors(errors: np.ndarray, grid: np.ndarray, bandwidth: Any) -> np.ndarray | None:
     """The density of errors, which is zero below zero and integrates to one; None where this is a line on the grid."""
-    if 2 * errors.std() < grid[1] - grid[0]:
+    deviation = float(errors.std())
+    low, high = np.quantile(errors, [0.25, 0.75])
+    spread = min(deviation, float(high - low) / NORMAL_RANGE or deviation)  # single genes far away do not widen it
+    if 2 * spread < grid[1] - grid[0]:
         return None
     kernels = gaussian_kde(errors, bw_method=bandwidth)
+    kernels.set_bandwidth(kernels.factor * spread / deviation)
     near_zero = grid < errors.min() + 6 * np.sqrt(kernels.covariance[0, 0])
     density = kernels(grid)
     density[near_zero] += kernels(-grid[near_zero])

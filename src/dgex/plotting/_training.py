@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dgex.plotting._legend import legend_beside
 from dgex.plotting._style import (
     GREY,
     LINE_STYLES,
     Style,
     axes_for,
     innermost,
-    legend_beside,
     marker_style,
     merged,
     named_models,
+    unit_of,
     without_box,
 )
 
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 # Errors on the first validation set are solid; on training profiles dotted.
 TRAINING = ":"
-VALIDATION = (LINE_STYLES[0], LINE_STYLES[1], LINE_STYLES[2], (0, (6, 1, 1, 1, 1, 1)))
+VALIDATION: tuple[Any, ...] = (
+    *(LINE_STYLES[0], LINE_STYLES[1], LINE_STYLES[2], (0, (6, 1, 1, 1, 1, 1))),
+    *((0, (9, 2)), (0, (9, 2, 2, 2)), (0, (3, 3, 1, 3, 1, 3, 1, 3)), (0, (2, 4))),
+)
 BASELINES = ((0, (6, 3)), (0, (1, 3)), (0, (8, 2, 2, 2)))
 
 VALIDATION_ERRORS = re.compile(r"validation_mae_\d+")
@@ -47,7 +51,7 @@ class TrainingCurveDisplay:
     ----------
     histories : mapping of str to sequence of mapping
         `history_` of each model: one record per epoch.
-    best_epochs : mapping of str to sequence of int, default=None
+    best_epochs : mapping of str to int or sequence of int, default=None
         Epochs to mark, by model; several where a model has several networks. None for the lowest errors on the first
         validation set.
     validation_names : sequence of str, default=None
@@ -113,7 +117,7 @@ class TrainingCurveDisplay:
         self,
         histories: Mapping[str, Sequence[Record]],
         *,
-        best_epochs: Mapping[str, Sequence[int]] | None = None,
+        best_epochs: Mapping[str, int | Sequence[int]] | None = None,
         validation_names: Sequence[str] | None = None,
         baselines: Mapping[str, float] | None = None,
         unit: str = "standardized expression",
@@ -131,6 +135,7 @@ class TrainingCurveDisplay:
         *,
         validation_names: Sequence[str] | None = None,
         baselines: Mapping[str, float] | None = None,
+        unit: str | None = None,
     ) -> TrainingCurveDisplay:
         """Take the histories of fitted networks.
 
@@ -141,7 +146,10 @@ class TrainingCurveDisplay:
         validation_names : sequence of str, default=None
             What to call the validation sets; None to number them, if there are several.
         baselines : mapping of str to float, default=None
-            Errors of other models on standardized expression, as horizontal lines.
+            Errors of other models in the same units, as horizontal lines.
+        unit : str, default=None
+            What errors are measured in, for the label; None for "standardized expression", or for "units of y" of
+            models with ``standardize=False``.
 
         Returns
         -------
@@ -159,7 +167,14 @@ class TrainingCurveDisplay:
             name: [] if network.best_score_ is None else np.atleast_1d(network.best_epoch_).tolist()
             for name, network in networks.items()
         }
-        return cls(histories, best_epochs=best_epochs, validation_names=validation_names, baselines=baselines)
+        units = {name: unit or _unit(network) for name, network in networks.items()}
+        if len(set(units.values())) > 1:
+            raise ValueError(
+                f"Got models whose errors are in different units: {units}, but expected the same. Draw them on axes of "
+                "their own, or pass unit=."
+            )
+        shared: Style = {"validation_names": validation_names, "baselines": baselines}
+        return cls(histories, best_epochs=best_epochs, unit=next(iter(units.values())), **shared)
 
     def plot(
         self,
@@ -193,6 +208,11 @@ class TrainingCurveDisplay:
         -----
         Of a model with several networks the mean over all targets is drawn; the best epoch of each is marked on it.
         """
+        if isinstance(self.validation_names, str):
+            raise TypeError(
+                f"Got validation_names={self.validation_names!r}, but expected a sequence of names, one for each "
+                f"validation set, such as [{self.validation_names!r}]."
+            )
         curves = {name: _columns(name, history) for name, history in self.histories.items()}
         best = {name: self._best(name, columns) for name, columns in curves.items()}
         n_axes = 2 if ax is None or np.size(np.asarray(ax, dtype=object)) != 1 else 1
@@ -230,7 +250,7 @@ class TrainingCurveDisplay:
 
     def _best(self, name: str, columns: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray] | None:
         """The validation set that the epoch was selected on, by its column, and where the marks go."""
-        epochs = _lowest(columns) if self.best_epochs is None else np.asarray(self.best_epochs.get(name, ()))
+        epochs = _lowest(columns) if self.best_epochs is None else np.atleast_1d(self.best_epochs.get(name, ()))
         trained = epochs[epochs > 0]  # 0 is the start, which has no errors in the history
         if not np.isin(trained, columns["epoch"]).all():
             raise ValueError(f"Got best epochs {epochs.tolist()} of {name!r}, but its history has no such epochs.")
@@ -308,6 +328,11 @@ class TrainingCurveDisplay:
             return self.validation_names[number]
         several = any("validation_mae_1" in record for history in self.histories.values() for record in history)
         return f"validation set {number}" if several else "validation"
+
+
+def _unit(network: Any) -> str:
+    """What a network's errors by epoch are measured in."""
+    return unit_of(None, scale=True if network.standardize else None)
 
 
 def _columns(name: str, history: Sequence[Record]) -> dict[str, np.ndarray]:

@@ -1,0 +1,140 @@
+"""Legends beside axes, in them, or below them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dgex.plotting._style import Style, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
+
+# More entries of a legend would cover what is drawn.
+FEW_ENTRIES = 4
+
+# So many entries of a legend are read in one column; more are in smaller print.
+COLUMN_ENTRIES = 15
+
+# Beside a figure of one's own, a column of small print has so many lines.
+COLUMN_LINES = 40
+
+# Sizes of a legend's text in points, tried in turn until it fits; and of a figure's own legend.
+SIZES = (8.3, 7.0, 6.0, 5.0, 4.0, 3.0)
+SMALL = 8.3
+
+# Of a legend.
+MOST_COLUMNS = 6
+
+# The width in inches that a legend beside the axes of a new figure has at hand.
+LEGEND_WIDTH = 2.0
+
+
+def legend_beside(
+    ax: Axes, given: Mapping[str, Any] | None = None, *, own: bool = False, inside: str = "best", **defaults: Any
+) -> Legend:
+    """A legend to the right of the axes, if the figure has a layout engine that makes room for it.
+
+    Else in the axes, or below them if it is too large for that; the axes are then made less high. Print becomes smaller
+    and columns more as needed; a figure of one's own becomes larger instead.
+    """
+    handles = defaults.pop("handles", None) or ax.get_legend_handles_labels()[0]
+    labels = [wrapped(str(handle.get_label())) for handle in handles]
+    common: Style = {"handles": handles, "labels": labels, "alignment": "left", **defaults}
+    if {"loc", "bbox_to_anchor"} & set(given or {}):
+        return ax.legend(**{**common, "fontsize": "small", **(given or {})})
+    if ax.figure.get_layout_engine() is None:
+        return _legend_in_axes(ax, {**common, **(given or {})}, inside)
+    beside: Style = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0, "frameon": False}
+    common = {**common, **beside, **(given or {})}
+    if own:
+        many = len(handles) > COLUMN_ENTRIES
+        n_lines = sum(label.count("\n") + 1 for label in labels)
+        columns: Style = {"ncols": -(-n_lines // COLUMN_LINES), "fontsize": SMALL} if many else {}
+        return _with_larger_figure(ax, ax.legend(**{**columns, **common}))
+    return _fitted(ax, common, 0.6 * ax.bbox.width, ax.bbox.height, False)
+
+
+def _with_larger_figure(ax: Axes, legend: Legend) -> Legend:
+    """Make a new figure as much larger as the legend beside its axes is larger than usual."""
+    figure: Any = ax.figure
+    extent = legend.get_window_extent()
+    width, height = figure.get_size_inches()
+    wider = max(extent.width / figure.dpi - LEGEND_WIDTH, 0.0)
+    below_top = ax.figure.bbox.y1 - ax.bbox.y1 + extent.height
+    figure.set_size_inches(width + wider, max(height, below_top / figure.dpi + 0.3))
+    return legend
+
+
+def _legend_in_axes(ax: Axes, style: Style, inside: str) -> Legend:
+    """A legend within axes that no engine lays out, or below them in the room that they had."""
+    from matplotlib.transforms import ScaledTranslation
+
+    _take_back(ax)
+    width, height = ax.bbox.width, ax.bbox.height
+    if len(style["handles"]) <= FEW_ENTRIES:
+        legend = ax.legend(**{"loc": inside, "fontsize": SMALL, "title_fontsize": SMALL, **style})
+        extent = legend.get_window_extent()
+        if extent.width <= 0.75 * width and extent.height <= 0.5 * height:
+            return legend
+        legend.remove()
+    figure: Any = ax.get_figure(root=True)
+    tight = ax.get_tightbbox() or ax.bbox
+    depth = max(ax.bbox.y0 - tight.y0, 0.0) + 0.06 * figure.dpi  # pixels of ticks and labels
+    anchor = ax.transAxes + ScaledTranslation(0.0, -depth / figure.dpi, figure.dpi_scale_trans)
+    below: Style = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": anchor, "frameon": False}
+    legend = _fitted(ax, {**below, "borderaxespad": 0.0, **style}, width, 0.5 * height, True)
+    _leave_below(ax, min((legend.get_window_extent().height + 0.06 * figure.dpi) / height, 0.8))
+    return legend
+
+
+def _leave_below(ax: Axes, share: float) -> None:
+    """Leave a share of the room that the axes have below them; within a grid, so that later layouts leave it too."""
+    from matplotlib.gridspec import GridSpecFromSubplotSpec
+
+    place = ax.get_subplotspec()
+    if place is None:
+        box = ax.get_position(original=True)
+        _move(ax, (box.x0, box.y0 + share * box.height, box.width, (1 - share) * box.height))
+        vars(ax)["without_legend"] = box.bounds, ax.get_position(original=True).bounds
+        return
+    grid: Any = GridSpecFromSubplotSpec(2, 1, place, hspace=0.0, height_ratios=[1 - share, share])
+    grid.without_legend = place
+    ax.set_subplotspec(grid[0])
+
+
+def _move(ax: Axes, bounds: Any) -> None:
+    """Place axes by hand, without taking them out of the figure's layout."""
+    ax.set_position(bounds)
+    ax.set_in_layout(True)
+
+
+def _take_back(ax: Axes) -> None:
+    """Take the room back that an earlier legend was left."""
+    place = ax.get_subplotspec()
+    grid: Any = None if place is None else place.get_gridspec()
+    if grid is None:
+        whole, left = vars(ax).get("without_legend", (None, None))
+        if left == ax.get_position(original=True).bounds:
+            _move(ax, whole)
+    elif hasattr(grid, "without_legend"):
+        ax.set_subplotspec(grid.without_legend)
+
+
+def _fitted(ax: Axes, style: Style, width: float, height: float, wide: bool) -> Legend:
+    """The legend in the largest print, with the most or fewest columns, that fits into so many pixels, or nearly."""
+    columns = sorted(range(1, min(len(style["handles"]), MOST_COLUMNS) + 1), reverse=wide)
+    least, best = np.inf, style
+    for size in SIZES:
+        for ncols in columns:
+            tried = {"ncols": ncols, "fontsize": size, "title_fontsize": size, **style}
+            extent = ax.legend(**tried).get_window_extent()
+            excess = max(extent.width / width, extent.height / height)
+            if excess < least:
+                least, best = excess, tried
+            if excess <= 1:
+                return ax.legend(**tried)
+    return ax.legend(**best)
