@@ -248,7 +248,7 @@ def test_genes_with_missing_values_are_named(run, values):
         assert status == 1
         assert f"1 of 15 genes of some.gctx have missing values: {TARGETS[1]}" in said
     write_expression("one.gctx", values[:1], profile_ids=["p"], gene_ids=LANDMARKS + TARGETS)
-    assert "has 1 profiles, but at least 2" in run("train", "one.gctx", "m.dgex", "--landmarks", "landmarks.txt")[2]
+    assert "has 1 profile, but at least 2" in run("train", "one.gctx", "m.dgex", "--landmarks", "landmarks.txt")[2]
 
 
 def test_lists_of_genes_may_come_from_windows(run, folder):
@@ -491,3 +491,76 @@ def test_two_tables_need_two_files(run):
     run("train", "compendium.gctx", "knn.dgex", "--landmarks", "landmarks.txt", "--method", "knn")
     status, _, errors = run("compare", "tested.tsv", "knn.dgex", "--output", "t.tsv", "--by-gene", "t.tsv")
     assert (status, errors) == (1, "dgex compare: error: Got t.tsv for both tables, but expected two files.\n")
+
+
+@pytest.fixture
+def plain(folder, values):
+    """Profiles and genes whose names do not tell what they are, genes in rows, with a column of metadata."""
+    genes = [f"x{number}" for number in range(23)]
+    for name, rows in (("train.csv", slice(0, 90)), ("test.csv", slice(90, 120))):
+        profiles = [f"y{number}" for number in range(120)[rows]]
+        table = pd.DataFrame(values[rows].T, index=pd.Index(genes, name="called"), columns=profiles)
+        table.insert(5, "length", np.arange(23.0))
+        table.to_csv(name)
+    (folder / "landmarks.txt").write_text("\n".join(genes[:8]))
+    return ["--rows", "genes", "--metadata", "length"]
+
+
+@pytest.mark.parametrize("ending", ["tsv", "parquet", "gctx"])
+def test_options_of_a_table_are_not_about_what_dgex_has_written(run, plain, ending):
+    ridge = ["--method", "ridge", *plain, "--quiet"]
+    assert run("train", "train.csv", "model.dgex", "--landmarks", "landmarks.txt", *ridge) == (0, "", "")
+    assert run("predict", "model.dgex", "test.csv", f"inferred.{ending}", *plain, "--quiet") == (0, "", "")
+    status, printed, said = run("compare", "test.csv", "model.dgex", f"inferred.{ending}", *plain)
+    assert status == 0, said
+    assert "30 profiles, 15 genes" in printed
+    rows = [line.split()[1:] for line in printed.splitlines() if line.startswith(("model.", "inferred."))]
+    assert rows[0][0] == rows[1][0]
+    with open_expression("test.csv", rows="genes", metadata=["length"]) as test:
+        panel = test.read(genes=test.gene_ids[:8])
+        write_expression(f"panel.{ending}", panel, profile_ids=test.profile_ids, gene_ids=test.gene_ids[:8])
+        write_expression(f"other.{ending}", test.read(), profile_ids=test.profile_ids, gene_ids=test.gene_ids)
+    more = ["--landmarks", f"panel.{ending}", "--validation", f"other.{ending}"]
+    assert run("train", "train.csv", "again.dgex", *more, *ridge) == (0, "", "")
+    assert load_model("again.dgex")[0].feature_names_in_.tolist() == [f"x{number}" for number in range(8)]
+
+
+def test_what_was_inferred_is_not_measured(run):
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--method", "ridge")
+    run("predict", "model.dgex", "tested.tsv", "inferred.gctx", "--quiet")
+    status, _, said = run("compare", "inferred.gctx", "model.dgex")
+    assert status == 0
+    assert "15 of 15 genes in inferred.gctx are no measurements" in said
+    status, _, said = run("train", "inferred.gctx", "bad.dgex", "--landmarks", "landmarks.txt", "--method", "ridge")
+    assert status == 0
+    assert "15 of 23 genes in inferred.gctx are no measurements" in said
+
+
+def test_comparisons_know_what_to_do_about_missing_landmarks(run, values):
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", *TINY)
+    ids = [f"p{number}" for number in range(90, 120)]
+    write_expression("fewer.tsv", values[90:, 1:], profile_ids=ids, gene_ids=(LANDMARKS + TARGETS)[1:])
+    status, _, said = run("compare", "fewer.tsv", "model.dgex")
+    assert status == 1
+    assert "Pass --missing mean" in said
+    status, printed, said = run("compare", "fewer.tsv", "model.dgex", "--missing", "mean")
+    assert status == 0
+    assert "30 profiles, 15 genes" in printed
+    assert "1 of 8 landmarks are not in fewer.tsv" in said
+
+
+def test_few_profiles_are_enough_or_the_message_says_how_many(run, values):
+    write_expression("one.tsv", values[:1], profile_ids=["p0"], gene_ids=LANDMARKS + TARGETS)
+    write_expression("two.tsv", values[:2], profile_ids=["p0", "p1"], gene_ids=LANDMARKS + TARGETS)
+    knn = ["--landmarks", "landmarks.txt", "--method", "knn"]
+    assert run("train", "compendium.gctx", "model.dgex", *knn, "--validation", "one.tsv")[0] == 0
+    status, _, said = run("train", "two.tsv", "model.dgex", *knn)
+    assert status == 1
+    assert "Got 2 profiles, of which 1 would be held out" in said
+    assert "pass --validation" in said
+
+
+def test_seeds_are_not_negative(run, capsys):
+    with pytest.raises(SystemExit):
+        run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--seed", "-1")
+    assert "argument --seed: got '-1', but expected a whole number" in capsys.readouterr().err

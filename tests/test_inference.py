@@ -143,6 +143,45 @@ def test_missing_landmarks_are_an_error_or_the_means_of_training(models, frames,
         np.testing.assert_allclose(file.read(genes=TARGETS), expected, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("small_chunks")
+def test_missing_values_in_many_chunks_are_one_warning(models, frames, tmp_path):
+    X, _ = frames
+    values = X.to_numpy().copy()
+    values[:, 2] = np.nan
+    write_expression(tmp_path / "x.gctx", values, profile_ids=[f"p{n}" for n in range(300)], gene_ids=LANDMARKS)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        predict_to_file(models["network"], tmp_path / "x.gctx", tmp_path / "y.gctx", missing="mean", verbose=False)
+    assert ["missing in some profiles" in str(warning.message) for warning in said] == [True]
+
+
+def test_what_was_imputed_or_inferred_before_is_not_called_measured(frames, models, tmp_path):
+    X, y = frames
+    fewer = LANDMARKS[1:]
+    write_expression(tmp_path / "x.gctx", X.iloc[:4, 1:], profile_ids=list("abcd"), gene_ids=fewer)
+    with pytest.warns(UserWarning, match="marked as 'imputed'"):
+        first = predict_to_file(
+            models["network"], tmp_path / "x.gctx", tmp_path / "first.gctx", missing="mean", verbose=False
+        )
+    both = pd.concat([X, y[TARGETS[:1]]], axis=1)
+    model = KNNGeneRegressor().fit(both, y[TARGETS[1:]])
+    with pytest.warns(UserWarning, match=rf"2 of 13 landmarks in .* inferred or imputed before.*{LANDMARKS[0]}"):
+        second = predict_to_file(model, first, tmp_path / "second.gctx", verbose=False)
+    with open_expression(second) as file:
+        roles = dict(zip(file.gene_ids, file.gene_metadata["role"], strict=True))
+    assert [roles[gene] for gene in (LANDMARKS[0], LANDMARKS[1], TARGETS[1])] == ["imputed", "landmark", "target"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_steps_that_are_left_out_are_passed_over(frames, source, named, tmp_path):
+    X, y = frames if named else (frame.to_numpy() for frame in frames)
+    model = make_pipeline("passthrough", StandardScaler(), KNNGeneRegressor()).fit(X, y)
+    names = {} if named else {"landmark_names": LANDMARKS, "target_names": TARGETS}
+    predict_to_file(model, source, tmp_path / "y.gctx", missing="mean", verbose=False, **names)
+    with open_expression(tmp_path / "y.gctx") as file:
+        np.testing.assert_allclose(file.read(genes=TARGETS), model.predict(X), rtol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:Values of landmarks are missing in some profiles")
 def test_pipelines_that_standardize_know_the_means_and_those_that_impute_get_nan(frames, tmp_path):
     X, y = frames

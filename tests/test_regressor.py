@@ -1377,6 +1377,10 @@ def test_rows_of_the_same_names_have_to_be_in_the_same_order(profiles):
     model = DGEXRegressor(hidden_layer_sizes=(4,), max_iter=1, random_state=0)
     with pytest.raises(ValueError, match=r"of X and y are not the same \(p0 and p119.* Bring .*: y.loc\[X.index\]"):
         model.fit(X, y[::-1])
+    with pytest.raises(
+        ValueError, match=r"of X_val \(set 1\) and y_val \(set 1\) are not .*: y_val.loc\[X_val.index\]"
+    ):
+        model.fit(X, y, X_val=(X[:5], X[5:9]), y_val=(y[:5], y[5:9][::-1]))
     model.fit(X, y.rename(index=lambda name: f"{name} of the other platform"))
     model.fit(X.reset_index(drop=True), y.set_index(np.arange(len(y))[::-1]))
 

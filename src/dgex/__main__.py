@@ -201,7 +201,7 @@ def add_train(command: argparse.ArgumentParser) -> None:
     add("--hidden", metavar="UNITS", type=int, nargs="+", help="units of each hidden layer (default: 3000)")
     add("--dropout", metavar="RATE", type=float, help="share of hidden units dropped in training (default: 0.1)")
     add("--epochs", metavar="N", type=int, help="passes over the profiles (default: 200)")
-    add("--seed", metavar="N", type=int, default=0, help="seed of everything random (default: 0)")
+    add("--seed", metavar="N", type=seed, default=0, help="seed of everything random (default: 0)")
     add(
         "--set",
         dest="settings",
@@ -220,12 +220,7 @@ def add_predict(command: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help="model of `dgex train`, or a matrix of weights with a row OFFSET")
     add("source", metavar="SOURCE", help="file of profiles in which the landmarks were measured")
     add("destination", metavar="DESTINATION", help="file to write: .gctx, .h5ad, .parquet, .tsv or .tsv.gz")
-    add(
-        "--missing",
-        choices=["raise", "mean", "nan"],
-        default="raise",
-        help="missing landmarks and values: an error (the default), the mean of training, or left to the model",
-    )
+    add_missing(command)
     add_names(command)
     add("--compression", metavar="LEVEL", type=int, default=0, help="gzip, from 0 (none, the default) to 9")
     add("--resume", action="store_true", help="keep what is written when interrupted, and go on with it the next time")
@@ -239,9 +234,20 @@ def add_compare(command: argparse.ArgumentParser) -> None:
     add("candidates", metavar="[NAME=]FILE", nargs="+", help="models, or files of inferred expression")
     add("--baseline", metavar="NAME", help="the one that others are compared with (default: the first)")
     add("--standardized", action="store_true", help="divide errors by the genes' standard deviations in training")
+    add_missing(command)
     add_names(command)
     add("--output", metavar="FILE", help="write the table, separated by tabs")
     add("--by-gene", metavar="FILE", help="write error and correlation of every gene, separated by tabs")
+
+
+def add_missing(command: argparse.ArgumentParser) -> None:
+    """What to do about landmarks without values."""
+    command.add_argument(
+        "--missing",
+        choices=["raise", "mean", "nan"],
+        default="raise",
+        help="missing landmarks and values: an error (the default), the mean of training, or left to the model",
+    )
 
 
 def add_names(command: argparse.ArgumentParser) -> None:
@@ -252,6 +258,13 @@ def add_names(command: argparse.ArgumentParser) -> None:
     )
     add("--landmarks", metavar="FILE", help=lists.format("landmarks"))
     add("--targets", metavar="FILE", help=lists.format("targets"))
+
+
+def seed(text: str) -> int:
+    """A seed, which is zero or above."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"got {text!r}, but expected a whole number, 0 or above")
+    return int(text)
 
 
 def assignment(text: str) -> tuple[str, Any]:

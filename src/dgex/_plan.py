@@ -25,7 +25,8 @@ CHUNK_BYTES = 2**27
 # Networks predict so many profiles at a time on CPUs, and take as long for fewer.
 BLOCK_ROWS = 512
 
-# What a gene of the result is: measured, inferred, or a landmark that was not measured and has the mean of training.
+# What a gene of the result is: measured, inferred, or a landmark that was not measured and has the mean of training, or
+# nothing where the model is left to impute it.
 ROLE, ROLES = "role", ("landmark", "target", "imputed")
 
 # Columns of `target_reliability_` that are written beside the targets.
@@ -66,7 +67,9 @@ class InferencePlan:
     def roles(self) -> np.ndarray:
         """What each gene is, one of `ROLES`."""
         roles = np.array(["target"] * len(self.gene_ids), dtype=object)
-        roles[: len(self.landmarks)] = np.where(self.columns >= 0, "landmark", "imputed")
+        before = roles_before(self.source)
+        imputed = self.columns < 0 if before is None else (self.columns < 0) | (before == "imputed")[self.columns]
+        roles[: len(self.landmarks)] = np.where(imputed, "imputed", "landmark")
         return roles
 
     @cached_property
@@ -91,8 +94,7 @@ class InferencePlan:
     def replaced(self) -> list[str]:
         """What the source says of genes under names that the result has for something else."""
         known = self.source.gene_metadata
-        roles = {role for role in known.get(ROLE, ()) if not is_missing(role)}
-        if roles and roles <= set(ROLES):  # an earlier inference has written numbers beside them
+        if roles_before(self.source) is not None:  # numbers were written beside them
             return [name for name in self.reliability if name in known and known[name].dtype.kind not in "iufb"]
         return [name for name in (ROLE, *self.reliability) if name in known]
 
@@ -128,11 +130,17 @@ class InferencePlan:
                 f"{self.landmarks[landmark]!r}. Impute them, or pass missing='mean' for the means of training."
             )
         if absent[:, there].any() and not np.isnan(self.fill).all():
-            warn_user(
-                f"Values of landmarks are missing in some profiles of {self.source.path}: the means of training are "
-                "written in their place, not marked."
-            )
+            assert self.warned_of_missing_values
         return np.where(absent, self.fill.astype(X.dtype), X)
+
+    @cached_property
+    def warned_of_missing_values(self) -> bool:
+        """True; the first time it is asked for there is a warning, however many chunks there are."""
+        warn_user(
+            f"Values of landmarks are missing in some profiles of {self.source.path}: the means of training are "
+            "written in their place, not marked."
+        )
+        return True
 
     def room(self, n_profiles: int) -> np.ndarray:
         """An array for the landmarks and targets of some profiles."""
@@ -167,8 +175,8 @@ def inference_plan(
     check_is_fitted(model)
     model = getattr(model, "best_estimator_", model)
     last = last_step(model)
-    known = getattr(model, "feature_names_in_", None), getattr(last, "target_names_", None)
-    landmarks = names_of(landmark_names, known[0], "landmark_names", model.n_features_in_)
+    known = getattr(first_step(model), "feature_names_in_", None), getattr(last, "target_names_", None)
+    landmarks = names_of(landmark_names, known[0], "landmark_names", first_step(model).n_features_in_)
     targets = names_of(target_names, known[1], "target_names", getattr(last, "n_outputs_", None))
     fill = replacement(model, missing)
     columns = find_genes(landmarks, source.gene_ids)
@@ -189,10 +197,38 @@ def inference_plan(
             f"{len(absent)} of {len(landmarks)} landmarks are not in {source.path} and have the mean of training "
             f"instead, marked as 'imputed' where files hold metadata: {listed(absent)}."
         )
+    warn_of_inferred(source, columns[columns >= 0], "landmarks")
     inferred = np.flatnonzero(~np.isin(targets, landmarks))
     if len(inferred) < len(targets):
         warn_user(f"{len(targets) - len(inferred)} of {len(targets)} targets are landmarks, too: written as measured.")
     return InferencePlan(model, source, landmarks, columns, fill, targets[inferred], inferred, len(targets))
+
+
+def first_step(model: Any) -> Any:
+    """What sees the profiles first: of a Pipeline the first step that is not left out."""
+    if not isinstance(model, Pipeline):
+        return model
+    return first_step(next(step for _, step in model.steps if step is not None and step != "passthrough"))
+
+
+def roles_before(source: ExpressionFile) -> np.ndarray | None:
+    """What an earlier inference has written of each gene of a source, of `ROLES` or missing; None without one."""
+    column = source.gene_metadata.get(ROLE, np.array([], dtype=object))
+    roles = {role for role in column if not is_missing(role)}
+    return column if roles and roles <= set(ROLES) else None
+
+
+def warn_of_inferred(source: ExpressionFile, genes: np.ndarray, what: str) -> None:
+    """Warn if genes of a source, by their columns, were inferred or imputed, so that they are no measurements."""
+    roles = roles_before(source)
+    if roles is None:
+        return
+    inferred = [column for column in genes if roles[column] in ("target", "imputed")]
+    if inferred:
+        warn_user(
+            f"{len(inferred)} of {len(genes)} {what} in {source.path} are no measurements, by what it says of them "
+            f"(role): they were inferred or imputed before. They are {listed(source.gene_ids[inferred])}."
+        )
 
 
 def replacement(model: Any, missing: str) -> np.ndarray | None:
@@ -202,8 +238,8 @@ def replacement(model: Any, missing: str) -> np.ndarray | None:
     if missing == "raise":
         return None
     if missing == "nan":
-        return np.full(model.n_features_in_, np.nan)
-    first = model[0] if isinstance(model, Pipeline) else model
+        return np.full(first_step(model).n_features_in_, np.nan)
+    first = first_step(model)
     # Those of a dgex estimator, if it standardizes, or of a StandardScaler.
     means = getattr(first, "landmark_mean_", getattr(first, "mean_", None))
     if means is None or not getattr(first, "standardize", True):
@@ -257,10 +293,11 @@ def _final(model: Any) -> Any:
 
 def named(X: np.ndarray, model: Any) -> Any:
     """Profiles as a data frame if the model was fitted with names and pandas is there."""
-    if not hasattr(model, "feature_names_in_"):
+    names = getattr(first_step(model), "feature_names_in_", None)
+    if names is None:
         return X
     try:
         import pandas as pd
     except ImportError:
         return X
-    return pd.DataFrame(X, columns=model.feature_names_in_, copy=False)
+    return pd.DataFrame(X, columns=names, copy=False)

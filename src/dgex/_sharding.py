@@ -260,6 +260,8 @@ def select_devices(devices: int | Sequence[int | jax.Device] | None) -> tuple[ja
     if devices is None:
         return tuple(visible)
     if isinstance(devices, int | np.integer):
+        if devices > len(visible):
+            raise ValueError(_too_few(f"devices={devices}", visible))
         devices = range(devices)
     chosen = tuple(_device(device, visible) for device in devices)
     if not chosen or len(set(chosen)) < len(chosen):
@@ -270,14 +272,20 @@ def select_devices(devices: int | Sequence[int | jax.Device] | None) -> tuple[ja
     return chosen
 
 
+def _too_few(request: str, visible: list[jax.Device]) -> str:
+    """What to say of a request for more devices than there are."""
+    platform = visible[0].platform
+    return (
+        f"Got {request}, but only {len(visible)} {platform} device(s) are visible, numbered from 0. Lower "
+        f"`devices`{MORE_DEVICES.get(platform, '')}."
+    )
+
+
 def _device(device: int | jax.Device, visible: list[jax.Device]) -> jax.Device:
     if isinstance(device, jax.Device):
         return device
     if not isinstance(device, int | np.integer):
         raise TypeError(f"Got device {device!r}, but expected a whole number, its position in jax.devices().")
     if not 0 <= device < len(visible):
-        raise ValueError(
-            f"Got a request for device {device}, but only {len(visible)} {visible[0].platform} device(s) are visible, "
-            f"numbered from 0. Lower `devices`{MORE_DEVICES.get(visible[0].platform, '')}."
-        )
+        raise ValueError(_too_few(f"a request for device {device}", visible))
     return visible[device]

@@ -160,7 +160,8 @@ def require_same_profiles(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -
     if apart and (are_anndata or set(first) == set(second)):
         one, other = names
         what = "observations" if are_anndata else "rows"
-        select = f"{other}[{one}.obs_names]" if are_anndata else f"{other}.loc[{one}.index]"
+        rows, chosen = (name.partition(" ")[0] for name in names)  # without the number of a set
+        select = f"{chosen}[{rows}.obs_names]" if are_anndata else f"{chosen}.loc[{rows}.index]"
         raise ValueError(
             f"{len(apart)} of {len(first)} {what} of {one} and {other} are not the same ({listed(apart)}). Bring "
             f"{other} into the order of {one}: {select}."
@@ -295,7 +296,7 @@ def validated_sets(estimator: Any, X_val: Any, y_val: Any) -> list[tuple[np.ndar
 
 def _validated_set(estimator: Any, X: Any, y: Any, index: int) -> tuple[np.ndarray, np.ndarray]:
     X_name, y_name = f"X_val (set {index})", f"y_val (set {index})"
-    require_same_profiles(X, y)
+    require_same_profiles(X, y, (X_name, y_name))
     for name, data in ((X_name, X), (y_name, y)):
         if data is not None and _num_samples(data) == 0:
             raise ValueError(f"Validation set {index} is empty: {name} has 0 profiles, but expected at least 1.")

@@ -46,8 +46,8 @@ def predict_to_file(
 
     Reading, inference and writing go on at the same time, some profiles at a time: memory does not grow with their
     number. The file written has the landmarks, as measured, before the targets, and says which is which in the gene
-    metadata "role": "landmark", "target", or "imputed", a landmark that was not measured and has the mean of training.
-    Metadata of profiles and landmarks are taken over. Text holds no metadata.
+    metadata "role": "landmark", "target", or "imputed", a landmark that was not measured and has the mean of training
+    (NaN with ``missing="nan"``). Metadata of profiles and landmarks are taken over. Text holds no metadata.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def predict_anndata(
         `obsp` and `uns` are those of `adata`, and `var` has what it says of the landmarks. With `to_layer` it is
         `adata`: the layer holds those of its variables that are landmarks, as measured, or targets, as inferred, and
         NaN for others. Either way ``var["role"]`` tells "landmark" from "target", and from "imputed", a landmark that
-        was not measured and has the mean of training.
+        was not measured and has the mean of training (NaN with ``missing="nan"``).
 
     Raises
     ------

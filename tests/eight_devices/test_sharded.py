@@ -81,7 +81,7 @@ def test_all_visible_devices_are_the_default():
     assert select_devices([5, 2]) == (jax.devices()[5], jax.devices()[2])
     with devices_in_use(np.array([5, 2])) as chosen:
         assert chosen == select_devices([5, 2])
-    with pytest.raises(ValueError, match=r"request for device 8, but only 8 cpu device\(s\) are visible"):
+    with pytest.raises(ValueError, match=r"devices=9, but only 8 cpu device\(s\) are visible"):
         select_devices(9)
 
 

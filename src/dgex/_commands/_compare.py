@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from dgex._base import last_step
+from dgex._commands._genes import opened_beside
 from dgex._commands._predict import fitted_model, gene_names, is_weights
 from dgex._files import require_destination, whole
-from dgex._plan import ROLE, inference_plan
+from dgex._plan import ROLE, inference_plan, warn_of_inferred
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, open_expression
 from dgex.metrics import comparison_table, genewise_correlation, genewise_mae
@@ -40,8 +41,8 @@ class Candidate(ABC):
 class FittedModel(Candidate):
     """What a model infers."""
 
-    def __init__(self, model: Any, measured: ExpressionFile, names: dict[str, np.ndarray]):
-        self.plan = inference_plan(model, measured, names.get("landmark_names"), names.get("target_names"), "raise")
+    def __init__(self, model: Any, measured: ExpressionFile, names: dict[str, Any]):
+        self.plan = inference_plan(model, measured, **names)
         self.targets, self.landmarks = self.plan.targets, self.plan.landmarks
 
     def read(self, genes: np.ndarray) -> np.ndarray:
@@ -100,6 +101,7 @@ def compare(
     by_gene: str | None,
     landmarks: str | None,
     targets: str | None,
+    missing: str,
     **reading: Any,
 ) -> None:
     """Print, and write, how far each candidate is from what was measured."""
@@ -111,11 +113,12 @@ def compare(
         raise ValueError(f"Got {output} for both tables, but expected two files.")
     if baseline is not None and baseline not in paths:
         raise ValueError(f"Got baseline={baseline!r}, but expected one of: {', '.join(paths)}.")
-    names = gene_names(landmarks, targets)
+    names = {"landmark_names": None, "target_names": None, **gene_names(landmarks, targets), "missing": missing}
     with ExitStack() as opened:
         truth = opened.enter_context(open_expression(measured, **reading))
         named = {name: opened.enter_context(candidate(path, truth, names, reading)) for name, path in paths.items()}
         genes, places = genes_in_common(truth, named)
+        warn_of_inferred(truth, find_genes(genes, truth.gene_ids), "genes")
         y_true, known = measured_values(truth, genes)
         genes, places = genes[known], {name: columns[known] for name, columns in places.items()}
         inferred = {name: found.read(places[name]) for name, found in named.items()}
@@ -145,13 +148,13 @@ def named_paths(candidates: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def candidate(
-    path: str, measured: ExpressionFile, names: dict[str, np.ndarray], reading: dict[str, Any]
+    path: str, measured: ExpressionFile, names: dict[str, Any], reading: dict[str, Any]
 ) -> Iterator[Candidate]:
     """What a file stands for: a model, a matrix of weights, or inferred expression."""
     if is_model_file(path) or is_weights(path):
         yield FittedModel(fitted_model(path), measured, names)
         return
-    with open_expression(path, **{**reading, "layer": None}) as file:
+    with opened_beside(path, **{**reading, "layer": None}) as file:
         yield InferredFile(file, measured)
 
 

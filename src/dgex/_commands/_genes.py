@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dgex._validation import listed
 from dgex.io import ExpressionFile, ExpressionFileError, open_expression
+from dgex.io._delimited import PROFILE_ID
 from dgex.preprocessing import find_genes
 
 # Larger files are not lists of genes.
 LARGEST_LIST = 2**24
 
 
-def gene_list(path: str, **reading: Any) -> np.ndarray:
+def gene_list(path: str, *, rows: str = "auto", metadata: Sequence[str] = ()) -> np.ndarray:
     """Names of genes: one in each line of a file, or all those of a file of expression, which is read as told."""
     content = Path(path).read_bytes() if Path(path).stat().st_size < LARGEST_LIST else b"\0"
     if not any(mark in content for mark in (b"\0", b"#1.", b"\x1f\x8b")):
@@ -27,10 +28,24 @@ def gene_list(path: str, **reading: Any) -> np.ndarray:
         if not any(separator in line for line in lines for separator in "\t,;"):
             return named_genes(path, lines)
     try:
-        with open_expression(path, **reading) as expression:
+        with opened_beside(path, rows=rows, metadata=metadata, layer=None) as expression:
             return expression.gene_ids
     except ExpressionFileError as error:
         raise ExpressionFileError(f"{error} (A list of genes has one name in each line, and nothing else.)") from error
+
+
+def opened_beside(path: str, *, rows: str, metadata: Sequence[str], layer: str | None) -> ExpressionFile:
+    """Open a file beside the one that the options are about: what dgex has written itself needs none of them."""
+    try:
+        file = open_expression(path, rows=rows, metadata=metadata, layer=layer)
+    except ValueError:
+        if not metadata:
+            raise
+        return opened_beside(path, rows=rows, metadata=(), layer=layer)
+    if rows != "genes" or file.rows_called != PROFILE_ID:
+        return file
+    file.close()
+    return open_expression(path, rows="profiles", metadata=metadata, layer=layer)
 
 
 def named_genes(path: str, lines: list[str]) -> np.ndarray:

@@ -10,14 +10,15 @@ import numpy as np
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from dgex._base import last_step
-from dgex._commands._genes import columns_of, gene_list
+from dgex._commands._genes import columns_of, gene_list, opened_beside
 from dgex._files import require_destination
+from dgex._plan import warn_of_inferred
 from dgex._progress import Progress, amount
-from dgex._validation import listed, warn_user
+from dgex._validation import counted, listed, warn_user
 from dgex.io import ExpressionFile, open_expression
 from dgex.metrics import overall_error
 from dgex.persistence import save_model
-from dgex.preprocessing import gene_scaling
+from dgex.preprocessing import find_genes, gene_scaling
 
 # What is tried, and chosen by validation profiles, of the models that are not networks.
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0)
@@ -44,6 +45,11 @@ class Profiles:
             return self.X, self.y, *self.validation
         held_out = np.zeros(len(self.X), dtype=bool)
         n_held_out = max(1, round(HELD_OUT * len(self.X)))
+        if len(self.X) - n_held_out < FEWEST_PROFILES:
+            raise ValueError(
+                f"Got {counted(len(self.X), 'profile')}, of which {n_held_out} would be held out to choose by, but at "
+                f"least {FEWEST_PROFILES} have to be left to learn from. Add profiles, or pass validation='other file'."
+            )
         held_out[np.random.default_rng(self.seed).permutation(len(self.X))[:n_held_out]] = True
         return self.X[~held_out], self.y[~held_out], self.X[held_out], self.y[held_out]
 
@@ -71,13 +77,17 @@ def train(
     )
     require_destination(Path(destination), expression, landmarks, targets, validation)
     with open_expression(expression, **reading) as file:
-        wanted = (None if genes is None else gene_list(genes, **reading) for genes in (landmarks, targets))
+        told = {name: reading[name] for name in ("rows", "metadata")}
+        wanted = (None if genes is None else gene_list(genes, **told) for genes in (landmarks, targets))
         names = genes_to_learn(file, *wanted)
+        warn_of_inferred(file, find_genes(np.concatenate(names), file.gene_ids), "genes")
         X, y = (complete(file, genes) for genes in names)
+        require_profiles(len(X), file.path)
     sets = None
     if validation is not None:
-        with open_expression(validation, **reading) as file:
-            columns = (columns_of(file, genes, "genes") for genes in names)
+        with opened_beside(validation, **reading) as file:
+            columns = [columns_of(file, genes, "genes") for genes in names]
+            warn_of_inferred(file, np.concatenate(columns), "genes")
             X_val, y_val = (complete(file, file.gene_ids[genes]) for genes in columns)
             sets = X_val, y_val
     if not quiet:
@@ -122,9 +132,13 @@ def complete(file: ExpressionFile, genes: np.ndarray) -> np.ndarray:
             f"{len(missing)} of {len(genes)} genes of {file.path} have missing values: {listed(missing)}. Impute them, "
             "or leave these genes out."
         )
-    if len(values) < FEWEST_PROFILES:
-        raise ValueError(f"{file.path} has {len(values)} profiles, but at least {FEWEST_PROFILES} are needed.")
     return values
+
+
+def require_profiles(number: int, path: Path | str) -> None:
+    """Raise unless there are enough to learn from."""
+    if number < FEWEST_PROFILES:
+        raise ValueError(f"{path} has {counted(number, 'profile')}, but at least {FEWEST_PROFILES} are needed.")
 
 
 def genes_to_learn(

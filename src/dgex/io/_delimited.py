@@ -93,7 +93,8 @@ class DelimitedFile(ExpressionFile):
         if not self._table.ids:
             raise ExpressionFileError(f"{path}: got a header and no rows, but expected at least one.")
         columns = [names[index].strip() for index in values]
-        self._rows_are_genes = rows_are_genes(path, rows, names[0], self._table.ids, columns)
+        self.rows_called = names[0].strip()
+        self._rows_are_genes = rows_are_genes(path, rows, self.rows_called, self._table.ids, columns)
         described = {name: typed(column, MISSING_TEXT) for name, column in self._table.metadata.items()}
         dtype = np.dtype(np.float32)
         if self._rows_are_genes:
@@ -232,7 +233,7 @@ def rows_are_genes(
     """What the rows are: as told, or profiles if dgex wrote them, or by how identifiers or the first column look."""
     if rows != "auto":
         return rows == "genes"
-    if corner.strip() == PROFILE_ID:
+    if corner == PROFILE_ID:
         return False
     of_genes = share(GENES, row_ids) + share(PROFILES, column_ids)
     of_profiles = share(PROFILES, row_ids) + share(GENES, column_ids)

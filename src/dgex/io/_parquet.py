@@ -54,7 +54,8 @@ class ParquetFile(ExpressionFile):
             others = [name for name in schema.names if name not in {index, *values, *row_numbers}]
             described = self._file.read(columns=[index, *others])
             ids = unique_ids(path, described.column(index).to_pylist(), "row")
-            self._rows_are_genes = rows_are_genes(path, rows, "" if is_unnamed(index) else index, ids, self._values)
+            self.rows_called = "" if is_unnamed(index) else index
+            self._rows_are_genes = rows_are_genes(path, rows, self.rows_called, ids, self._values)
             columns = {name: column_values(described.column(name)) for name in others}
             groups = (self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups))
             self._starts = np.cumsum([0, *groups])

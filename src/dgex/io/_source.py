@@ -83,6 +83,7 @@ class ExpressionFile(ABC):
     """
 
     format: str
+    rows_called: str = ""  # by the first column of a table
     signs_of_damage: tuple[type[Exception], ...] = ()  # what the format's library raises besides, reading a broken file
 
     def __init__(
