@@ -170,6 +170,13 @@ def test_a_layer_holds_what_of_it_is_among_the_variables(adata, values, model, t
     wide.write_h5ad(tmp_path / "wide.h5ad")
     with pytest.warns(UserWarning, match="2 of 4"):
         predict_anndata(model, wide, to_layer="again")  # its own column "role" is no obstacle
+    # That column is about the layer: what was inferred there is measured in X.
+    X, y = (
+        pd.DataFrame(values[:, [9, *range(5)]], columns=wide.var_names[:6]),
+        pd.DataFrame(values[:, [5]], columns=wide.var_names[[6]]),
+    )
+    predict_anndata(KNNGeneRegressor(n_neighbors=2).fit(X, y), wide, to_layer="of X")
+    assert wide.var["role"].tolist()[:7] == [*["landmark"] * 6, "target"]
 
 
 def test_a_layer_that_cannot_be_written_is_refused_before_anything_is_inferred(adata, model):

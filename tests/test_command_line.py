@@ -525,6 +525,16 @@ def test_options_of_a_table_are_not_about_what_dgex_has_written(run, plain, endi
     assert load_model("again.dgex")[0].feature_names_in_.tolist() == [f"x{number}" for number in range(8)]
 
 
+def test_metadata_of_other_files_are_not_taken_for_expression(run, plain):
+    table = pd.read_csv("test.csv", index_col=0)
+    table.insert(3, "start", np.arange(23.0) * 1000)
+    table.to_csv("both.csv")
+    told = ["--landmarks", "landmarks.txt", "--method", "knn", *plain, "--metadata", "start"]
+    status, _, said = run("train", "both.csv", "model.dgex", *told, "--validation", "train.csv")
+    assert status == 1
+    assert "Got metadata=start, but expected columns of train.csv" in said
+
+
 def test_what_was_inferred_is_not_measured(run):
     run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--method", "ridge")
     run("predict", "model.dgex", "tested.tsv", "inferred.gctx", "--quiet")

@@ -182,7 +182,8 @@ def test_equal_genes_are_equally_correlated():
 def test_genes_that_are_linear_in_each_other_are_equally_correlated(dtype):
     y = np.random.default_rng(0).normal(size=(50, 4)).astype(dtype)
     y[:, 1], y[:, 2] = 2 * y[:, 0] + 3, 3 * y[:, 0] + 0.7
-    np.testing.assert_allclose(metrics.r_gene(y, y), [1 / 3, 1 / 3, 1 / 3, 1.0])
+    for y_pred in (y, y.astype(np.float64)):
+        np.testing.assert_allclose(metrics.r_gene(y, y_pred), [1 / 3, 1 / 3, 1 / 3, 1.0])
 
 
 def test_correlations_of_many_float32_profiles_are_exact():
@@ -203,6 +204,8 @@ def test_errors_of_several_models_say_of_which(pair):
     bad = np.where(y_pred == y_pred.max(), np.nan, y_pred)
     with pytest.raises(ValueError, match=r"Predictions of 'bad': .*NaN"):
         metrics.comparison_table(y_true, {"good": y_pred, "bad": bad})
+    with pytest.raises(ValueError, match=r"^Input y_true contains NaN"):
+        metrics.comparison_table(bad, {"good": y_pred})
 
 
 def test_markdown_of_any_name_has_as_many_cells(pair):

@@ -53,7 +53,8 @@ def positions_of(genes: Any, names: np.ndarray, what: str) -> np.ndarray:
         )
     if len(place) < len(names):
         counts = Counter(names)
-        repeated = [gene for gene in wanted if counts[gene] > 1]
+        by_name = (gene for gene in wanted if not (isinstance(gene, int | np.integer) and gene in numbers))
+        repeated = [gene for gene in by_name if counts[str(gene)] > 1]
         if repeated:
             raise ValueError(
                 f"Got {listed(repeated)}, but several of the {what} are called that. Pass their numbers, or names that "

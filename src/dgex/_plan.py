@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
 from typing import Any
@@ -25,8 +25,8 @@ CHUNK_BYTES = 2**27
 # Networks predict so many profiles at a time on CPUs, and take as long for fewer.
 BLOCK_ROWS = 512
 
-# What a gene of the result is: measured, inferred, or a landmark that was not measured and has the mean of training, or
-# nothing where the model is left to impute it.
+# What a gene of the result is: measured, inferred, or a landmark that was not measured: it has the mean of training,
+# nothing where the model is left to impute it, or what an earlier inference has made of it.
 ROLE, ROLES = "role", ("landmark", "target", "imputed")
 
 # Columns of `target_reliability_` that are written beside the targets.
@@ -45,6 +45,7 @@ class InferencePlan:
     targets: np.ndarray  # names of the targets to write
     inferred: np.ndarray  # which of the model's targets these are
     n_outputs: int  # targets of the model
+    warned_of: set[str] = field(default_factory=set)
 
     @cached_property
     def gene_ids(self) -> np.ndarray:
@@ -67,9 +68,8 @@ class InferencePlan:
     def roles(self) -> np.ndarray:
         """What each gene is, one of `ROLES`."""
         roles = np.array(["target"] * len(self.gene_ids), dtype=object)
-        before = roles_before(self.source)
-        imputed = self.columns < 0 if before is None else (self.columns < 0) | (before == "imputed")[self.columns]
-        roles[: len(self.landmarks)] = np.where(imputed, "imputed", "landmark")
+        measured = (self.columns >= 0) & ~inferred_before(self.source)[self.columns]
+        roles[: len(self.landmarks)] = np.where(measured, "landmark", "imputed")
         return roles
 
     @cached_property
@@ -130,17 +130,18 @@ class InferencePlan:
                 f"{self.landmarks[landmark]!r}. Impute them, or pass missing='mean' for the means of training."
             )
         if absent[:, there].any() and not np.isnan(self.fill).all():
-            assert self.warned_of_missing_values
+            self.warn_of_missing_values()
         return np.where(absent, self.fill.astype(X.dtype), X)
 
-    @cached_property
-    def warned_of_missing_values(self) -> bool:
-        """True; the first time it is asked for there is a warning, however many chunks there are."""
+    def warn_of_missing_values(self) -> None:
+        """Warn once, however many chunks there are."""
+        if self.warned_of:
+            return
+        self.warned_of.add("missing values")
         warn_user(
             f"Values of landmarks are missing in some profiles of {self.source.path}: the means of training are "
             "written in their place, not marked."
         )
-        return True
 
     def room(self, n_profiles: int) -> np.ndarray:
         """An array for the landmarks and targets of some profiles."""
@@ -218,13 +219,18 @@ def roles_before(source: ExpressionFile) -> np.ndarray | None:
     return column if roles and roles <= set(ROLES) else None
 
 
+def inferred_before(source: ExpressionFile) -> np.ndarray:
+    """Which genes of a source an earlier inference has made; where there are layers, its roles are those of a layer."""
+    roles = roles_before(source)
+    if roles is None or source.layers:
+        return np.zeros(len(source.gene_ids), dtype=bool)
+    return np.array([role in ("target", "imputed") for role in roles], dtype=bool)
+
+
 def warn_of_inferred(source: ExpressionFile, genes: np.ndarray, what: str) -> None:
     """Warn if genes of a source, by their columns, were inferred or imputed, so that they are no measurements."""
-    roles = roles_before(source)
-    if roles is None:
-        return
-    inferred = [column for column in genes if roles[column] in ("target", "imputed")]
-    if inferred:
+    inferred = genes[inferred_before(source)[genes]]
+    if len(inferred):
         warn_user(
             f"{len(inferred)} of {len(genes)} {what} in {source.path} are no measurements, by what it says of them "
             f"(role): they were inferred or imputed before. They are {listed(source.gene_ids[inferred])}."

@@ -221,7 +221,7 @@ def r_gene(y_true: Any, y_pred: Any) -> np.ndarray:
     measured_statistics, inferred_statistics = gene_statistics(y_true), gene_statistics(y_pred)
     measured, inferred = _z_scores(y_true, *measured_statistics), _z_scores(y_pred, *inferred_statistics)
     # Genes that are linear in each other correlate alike, but for rounding.
-    rounding = ROUNDING * np.finfo(np.result_type(measured, inferred)).eps * len(measured)
+    rounding = ROUNDING * max(np.finfo(values.dtype).eps for values in (measured, inferred)) * len(measured)
     ranks = np.empty(n_targets)
     block_columns = max(1, BLOCK_BYTES // (8 * n_targets))
     for start in range(0, n_targets, block_columns):
@@ -312,7 +312,8 @@ def genewise_mae_by_model(y_true: Any, predictions: Mapping[str, Any], *, scale:
     Raises
     ------
     ValueError
-        If predictions are not those of these genes and profiles; it says of which model.
+        If predictions are not those of these genes and profiles, of which model it says; or if measured expression or
+        the scale are no numbers that errors can be computed from.
 
     Examples
     --------
@@ -325,6 +326,8 @@ def genewise_mae_by_model(y_true: Any, predictions: Mapping[str, Any], *, scale:
         try:
             errors[model] = genewise_mae(y_true, y_pred, scale=scale)
         except ValueError as error:
+            if "y_pred" not in str(error):
+                raise
             raise ValueError(f"Predictions of {model!r}: {error}") from None
     return errors
 

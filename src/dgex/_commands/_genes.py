@@ -38,14 +38,16 @@ def opened_beside(path: str, *, rows: str, metadata: Sequence[str], layer: str |
     """Open a file beside the one that the options are about: what dgex has written itself needs none of them."""
     try:
         file = open_expression(path, rows=rows, metadata=metadata, layer=layer)
+        if file.rows_called != PROFILE_ID:
+            return file
+        file.close()
     except ValueError:
         if not metadata:
             raise
-        return opened_beside(path, rows=rows, metadata=(), layer=layer)
-    if rows != "genes" or file.rows_called != PROFILE_ID:
-        return file
-    file.close()
-    return open_expression(path, rows="profiles", metadata=metadata, layer=layer)
+        with open_expression(path, rows=rows, layer=layer) as file:
+            if file.rows_called != PROFILE_ID:
+                raise
+    return open_expression(path, rows="profiles", layer=layer)
 
 
 def named_genes(path: str, lines: list[str]) -> np.ndarray:

@@ -34,6 +34,7 @@ class AnnDataExpression(ExpressionFile):
             raise ExpressionFileError("The AnnData has no X. Pass layer=..., the name of the layer with expression.")
         if matrix.dtype.kind not in "iufb":
             raise ExpressionFileError(f"Got an AnnData with values of type {matrix.dtype}, but expected numbers.")
+        self.layers = tuple(adata.layers)
         self._matrix = SparseMatrix(matrix.group) if hasattr(matrix, "group") else matrix
         super().__init__(
             path,

@@ -34,10 +34,10 @@ class H5ADFile(ExpressionFile):
         read_elem = anndata_io(path).read_elem
         with damage_explained(path, Exception):
             self._file = h5py.File(path, "r")
-            layers = list(self._file.get("layers", ()))
-        if layer is not None and layer not in layers:
+            self.layers = tuple(self._file.get("layers", ()))
+        if layer is not None and layer not in self.layers:
             self._file.close()
-            raise ValueError(f"Got layer={layer!r}, but {path} has {', '.join(map(repr, layers)) or 'none'}.")
+            raise ValueError(f"Got layer={layer!r}, but {path} has {', '.join(map(repr, self.layers)) or 'none'}.")
         with damage_explained(path, Exception):  # AnnData raises errors of its own
             try:
                 name = matrix_name(path, self._file, layer)

@@ -84,6 +84,7 @@ class ExpressionFile(ABC):
 
     format: str
     rows_called: str = ""  # by the first column of a table
+    layers: tuple[str, ...] = ()  # other matrices of the same profiles and genes
     signs_of_damage: tuple[type[Exception], ...] = ()  # what the format's library raises besides, reading a broken file
 
     def __init__(

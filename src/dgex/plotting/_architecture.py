@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dgex._frames import is_missing
 from dgex.plotting._legend import legend_beside
 from dgex.plotting._style import GREY, Style, axes_for, line_style, merged, without_box
 
@@ -366,7 +367,9 @@ def _parameter(cv_results: Mapping[str, Any], name: str) -> Any:
     values = np.empty(len(column), dtype=object)  # of tuples of different lengths
     values[:] = [tuple(value) if np.ndim(value) else value for value in column]
     # A data frame of results has NaN where a candidate leaves the parameter as it is.
-    return np.ma.array(values, mask=[value is None or value != value for value in values])
+    missing = np.array([is_missing(value) for value in values])
+    values[missing] = np.nan
+    return np.ma.array(values, mask=missing)
 
 
 def _architecture(hidden_layer_sizes: Any) -> tuple[int, Units]:

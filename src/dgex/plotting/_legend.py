@@ -11,6 +11,7 @@ from dgex.plotting._style import Style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.gridspec import SubplotSpec
     from matplotlib.legend import Legend
 
 # More entries of a legend would cover what is drawn.
@@ -41,6 +42,10 @@ def legend_beside(
     Else in the axes, or below them if it is too large for that; the axes are then made less high. Print becomes smaller
     and columns more as needed; a figure of one's own becomes larger instead.
     """
+    earlier = ax.get_legend()
+    if earlier is not None:
+        earlier.remove()
+    _take_back(ax)
     handles = defaults.pop("handles", None) or ax.get_legend_handles_labels()[0]
     labels = [wrapped(str(handle.get_label())) for handle in handles]
     common: Style = {"handles": handles, "labels": labels, "alignment": "left", **defaults}
@@ -73,7 +78,6 @@ def _legend_in_axes(ax: Axes, style: Style, inside: str) -> Legend:
     """A legend within axes that no engine lays out, or below them in the room that they had."""
     from matplotlib.transforms import ScaledTranslation
 
-    _take_back(ax)
     width, height = ax.bbox.width, ax.bbox.height
     if len(style["handles"]) <= FEW_ENTRIES:
         legend = ax.legend(**{"loc": inside, "fontsize": SMALL, "title_fontsize": SMALL, **style})
@@ -93,35 +97,38 @@ def _legend_in_axes(ax: Axes, style: Style, inside: str) -> Legend:
 
 def _leave_below(ax: Axes, share: float) -> None:
     """Leave a share of the room that the axes have below them; within a grid, so that later layouts leave it too."""
-    from matplotlib.gridspec import GridSpecFromSubplotSpec
+    from dgex.plotting._room import RoomBelow
+
+    place, whole = ax.get_subplotspec(), ax.get_position(original=True)
+    if place is not None and _is_at(ax, place):
+        ax.set_subplotspec(RoomBelow(place, share))
+    else:  # they were moved, or are in no grid
+        _move(ax, (whole.x0, whole.y0 + share * whole.height, whole.width, (1 - share) * whole.height))
+        vars(ax)["without_legend"] = whole.bounds, ax.get_position(original=True).bounds
+
+
+def _take_back(ax: Axes) -> None:
+    """Take the room back that an earlier legend was left, unless the axes have been moved since."""
+    from dgex.plotting._room import RoomBelow
 
     place = ax.get_subplotspec()
-    if place is None:
-        box = ax.get_position(original=True)
-        _move(ax, (box.x0, box.y0 + share * box.height, box.width, (1 - share) * box.height))
-        vars(ax)["without_legend"] = box.bounds, ax.get_position(original=True).bounds
-        return
-    grid: Any = GridSpecFromSubplotSpec(2, 1, place, hspace=0.0, height_ratios=[1 - share, share])
-    grid.without_legend = place
-    ax.set_subplotspec(grid[0])
+    whole, left = vars(ax).pop("without_legend", (None, None))
+    if isinstance(place, RoomBelow) and _is_at(ax, place):
+        ax.set_subplotspec(place.whole)
+    elif left == ax.get_position(original=True).bounds:
+        _move(ax, whole)
+
+
+def _is_at(ax: Axes, place: SubplotSpec) -> bool:
+    """Whether the axes are in this place of a grid."""
+    figure: Any = ax.figure
+    return np.allclose(place.get_position(figure).bounds, ax.get_position(original=True).bounds)
 
 
 def _move(ax: Axes, bounds: Any) -> None:
     """Place axes by hand, without taking them out of the figure's layout."""
     ax.set_position(bounds)
     ax.set_in_layout(True)
-
-
-def _take_back(ax: Axes) -> None:
-    """Take the room back that an earlier legend was left."""
-    place = ax.get_subplotspec()
-    grid: Any = None if place is None else place.get_gridspec()
-    if grid is None:
-        whole, left = vars(ax).get("without_legend", (None, None))
-        if left == ax.get_position(original=True).bounds:
-            _move(ax, whole)
-    elif hasattr(grid, "without_legend"):
-        ax.set_subplotspec(grid.without_legend)
 
 
 def _fitted(ax: Axes, style: Style, width: float, height: float, wide: bool) -> Legend:

@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils.validation import _num_samples
 
 from dgex._frames import column_names, frame_values
@@ -146,7 +146,9 @@ class PredictionDisplay:
         choice: dict[str, Any] = {"target": target, "profile": profile, "target_names": target_names, "unit": unit}
         if profile is None or target is not None:
             return cls.from_predictions(y, model.predict(X), **choice)
+        check_consistent_length(X, y)
         row = _checked(profile, _num_samples(y), "profile")
+        X = X.tocsr() if hasattr(X, "tocsr") else X
         X, y = (_safe_indexing(values, [row]) for values in (X, y))  # no other has to be inferred
         display = cls.from_predictions(y, model.predict(X), **{**choice, "profile": 0})
         display.title = _profile_title(row)

@@ -361,8 +361,9 @@ def density_of_errors(errors: np.ndarray, grid: np.ndarray, bandwidth: Any) -> n
     """The density of errors, which is zero below zero and integrates to one; None where this is a line on the grid."""
     deviation = float(errors.std())
     low, high = np.quantile(errors, [0.25, 0.75])
-    spread = min(deviation, float(high - low) / NORMAL_RANGE or deviation)  # single genes far away do not widen it
-    if 2 * spread < grid[1] - grid[0]:
+    usual, step = float(high - low) / NORMAL_RANGE, float(grid[1] - grid[0])
+    spread = min(deviation, usual) if 2 * usual >= step else deviation  # single genes far away do not widen it
+    if 2 * spread < step:
         return None
     kernels = gaussian_kde(errors, bw_method=bandwidth)
     kernels.set_bandwidth(kernels.factor * spread / deviation)

@@ -332,7 +332,8 @@ class TrainingCurveDisplay:
 
 def _unit(network: Any) -> str:
     """What a network's errors by epoch are measured in."""
-    return unit_of(None, scale=True if network.standardize else None)
+    scale = np.asarray(getattr(network, "target_scale_", 0.0))
+    return unit_of(None, scale=None if (scale == 1).all() else scale)
 
 
 def _columns(name: str, history: Sequence[Record]) -> dict[str, np.ndarray]:
