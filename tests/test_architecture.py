@@ -90,7 +90,6 @@ LAYERS = {
     "inference": 10,
     "distributed": 0,
     "plotting._style": 0,
-    "plotting._room": 0,
     "plotting._legend": 1,
     "plotting._architecture": 2,
     "plotting._training": 2,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.gridspec import SubplotSpec
     from matplotlib.legend import Legend
+    from matplotlib.transforms import Bbox
 
 # More entries of a legend would cover what is drawn.
 FEW_ENTRIES = 4
@@ -45,7 +46,9 @@ def legend_beside(
     earlier = ax.get_legend()
     if earlier is not None:
         earlier.remove()
-    _take_back(ax)
+    locator = ax.get_axes_locator()
+    if isinstance(locator, RoomBelow):  # of a legend drawn before
+        _place(ax, locator.within)
     handles = defaults.pop("handles", None) or ax.get_legend_handles_labels()[0]
     labels = [wrapped(str(handle.get_label())) for handle in handles]
     common: Style = {"handles": handles, "labels": labels, "alignment": "left", **defaults}
@@ -91,44 +94,42 @@ def _legend_in_axes(ax: Axes, style: Style, inside: str) -> Legend:
     anchor = ax.transAxes + ScaledTranslation(0.0, -depth / figure.dpi, figure.dpi_scale_trans)
     below: Style = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": anchor, "frameon": False}
     legend = _fitted(ax, {**below, "borderaxespad": 0.0, **style}, width, 0.5 * height, True)
-    _leave_below(ax, min((legend.get_window_extent().height + 0.06 * figure.dpi) / height, 0.8))
+    _place(ax, RoomBelow(ax, min((legend.get_window_extent().height + 0.06 * figure.dpi) / height, 0.8)))
     return legend
 
 
-def _leave_below(ax: Axes, share: float) -> None:
-    """Leave a share of the room that the axes have below them; within a grid, so that later layouts leave it too."""
-    from dgex.plotting._room import RoomBelow
+class RoomBelow:
+    """Places axes in the upper part of the room that they have, wherever layouts move this to: an axes locator.
 
-    place, whole = ax.get_subplotspec(), ax.get_position(original=True)
-    if place is not None and _is_at(ax, place):
-        ax.set_subplotspec(RoomBelow(place, share))
-    else:  # they were moved, or are in no grid
-        _move(ax, (whole.x0, whole.y0 + share * whole.height, whole.width, (1 - share) * whole.height))
-        vars(ax)["without_legend"] = whole.bounds, ax.get_position(original=True).bounds
+    Parameters
+    ----------
+    ax : Axes
+        The axes.
+    share : float
+        How much of the room's height is left free below them.
+    """
 
+    def __init__(self, ax: Axes, share: float):
+        self.ax = ax
+        self.share = share
+        self.within = ax.get_axes_locator()  # of axes in others
 
-def _take_back(ax: Axes) -> None:
-    """Take the room back that an earlier legend was left, unless the axes have been moved since."""
-    from dgex.plotting._room import RoomBelow
+    def __call__(self, ax: Axes, renderer: Any) -> Bbox:
+        """The place of the axes in the figure."""
+        room = ax.get_position(original=True) if self.within is None else self.within(ax, renderer)
+        return type(room).from_extents(room.x0, room.y0 + self.share * room.height, room.x1, room.y1)
 
-    place = ax.get_subplotspec()
-    whole, left = vars(ax).pop("without_legend", (None, None))
-    if isinstance(place, RoomBelow) and _is_at(ax, place):
-        ax.set_subplotspec(place.whole)
-    elif left == ax.get_position(original=True).bounds:
-        _move(ax, whole)
-
-
-def _is_at(ax: Axes, place: SubplotSpec) -> bool:
-    """Whether the axes are in this place of a grid."""
-    figure: Any = ax.figure
-    return np.allclose(place.get_position(figure).bounds, ax.get_position(original=True).bounds)
+    def get_subplotspec(self) -> SubplotSpec | None:
+        """What layouts look for in a locator."""
+        return self.ax.get_subplotspec()
 
 
-def _move(ax: Axes, bounds: Any) -> None:
-    """Place axes by hand, without taking them out of the figure's layout."""
-    ax.set_position(bounds)
-    ax.set_in_layout(True)
+def _place(ax: Axes, locator: Any) -> None:
+    """Move axes, and what has been drawn over them by `twinx`, to where a locator, or only the figure, has them."""
+    twins = getattr(ax, "_twinned_axes", None)
+    for each in [ax] if twins is None else twins.get_siblings(ax):
+        each.set_axes_locator(locator)
+        each.apply_aspect(None if locator is None else locator(each, None))
 
 
 def _fitted(ax: Axes, style: Style, width: float, height: float, wide: bool) -> Legend:
