@@ -114,7 +114,7 @@ def test_misuse_is_one_clear_error_in_every_process(folder):
         assert "contains NaN" in said["missing"]
         assert "The 'dropout' parameter of DGEXRegressor must be a float" in said["invalid"]
         assert "Got callbacks of types [] in process 0, ['Stop'] in process 1" in said["callbacks"].replace('"', "'")
-        assert "device 4, but only 4 cpu device(s)" in said["device"]
+        assert "devices=99, but only 4 cpu device(s)" in said["device"]
         assert "Got n_partitions=22, but expected at most 21" in said["partitions"]
         assert "MemoryError: Training a network of 12 x 10000000 x 10000000 x 21 units on 4" in said["memory"]
     assert errors[0]["missing"].startswith("RuntimeError: Got an error in 1 of the 2 processes")
