@@ -262,7 +262,7 @@ def add_names(command: argparse.ArgumentParser) -> None:
 
 def seed(text: str) -> int:
     """A seed, which is zero or above."""
-    if not text.isdigit():
+    if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"got {text!r}, but expected a whole number, 0 or above")
     return int(text)
 

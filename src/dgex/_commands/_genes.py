@@ -38,7 +38,7 @@ def opened_beside(path: str, *, rows: str, metadata: Sequence[str], layer: str |
     """Open a file beside the one that the options are about: what dgex has written itself needs none of them."""
     try:
         file = open_expression(path, rows=rows, metadata=metadata, layer=layer)
-        if file.rows_called != PROFILE_ID:
+        if rows != "genes" or file.rows_called != PROFILE_ID:
             return file
         file.close()
     except ValueError:

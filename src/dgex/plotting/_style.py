@@ -336,9 +336,9 @@ def end_of_errors(errors: list[np.ndarray]) -> float:
     reaches = []
     for own in errors:
         low, middle, high, most = np.quantile(own, [0.25, 0.5, 0.75, SHOWN_SHARE])
-        farthest = middle + LONGEST_TAIL * (high - low)
-        if high > low and most > farthest:  # which a single gene of a thousand can do
-            most = min(np.quantile(own, SHOWN_SHARE, method="lower"), farthest)
+        longest = middle + LONGEST_TAIL * (high - low)
+        if high > low and most > longest:  # which a single gene of a thousand can do
+            most = min(np.quantile(own, SHOWN_SHARE, method="lower"), longest)
         reaches.append(most)
     # A model without errors that differ, such as a perfect one, is no measure for the others.
     same = SAME * float(np.median([np.median(own) for own in errors]))
