@@ -40,6 +40,71 @@ ENDINGS = [".gctx", ".h5ad", ".parquet", ".tsv", ".tsv.gz"]
 DESCRIBED = [".gctx", ".h5ad", ".parquet"]
 
 
+def test_closed_files_say_so(tmp_path, expression):
+    X, described = expression
+    for ending in DESCRIBED:
+        path = tmp_path / f"a{ending}"
+        write_expression(path, X, **described)
+        with open_expression(path) as file:
+            file.read("GSM1")
+        for read in (file.read, lambda: next(file.chunks())):
+            with pytest.raises(ValueError, match=r"a\.\w+ is closed\. Read inside the `with` block"):
+                read()
+    with open_expression(tmp_path / "a.gctx") as file:
+        columns = file.profile_metadata
+    with pytest.raises(ValueError, match="is closed"):
+        columns["dose"]
+
+
+def test_frames_are_written_with_their_names(tmp_path, expression):
+    X, described = expression
+    frame = pd.DataFrame(X, described["profile_ids"], described["gene_ids"])
+    write_expression(tmp_path / "a.gctx", frame, profile_metadata=described["profile_metadata"])
+    with open_expression(tmp_path / "a.gctx") as file:
+        assert file.profile_ids.tolist() == described["profile_ids"]
+        assert file.gene_ids.tolist() == described["gene_ids"]
+        np.testing.assert_array_equal(file.read(), X)
+    with pytest.raises(ValueError, match="Got no profile_ids, and expression whose profiles have no names"):
+        write_expression(tmp_path / "b.gctx", X, gene_ids=described["gene_ids"])
+    with pytest.raises(ValueError, match="Got no gene_ids, and expression whose genes have no names"):
+        write_expression(tmp_path / "b.gctx", X, profile_ids=described["profile_ids"])
+    assert not (tmp_path / "b.gctx").exists()
+
+
+def test_frames_of_other_rows_or_columns_are_not_written(tmp_path, expression):
+    X, described = expression
+    ids = {name: described[name] for name in ("profile_ids", "gene_ids")}
+    frame = pd.DataFrame(X, ids["profile_ids"], ids["gene_ids"])
+    with pytest.raises(ValueError, match="Got 40 genes in another order than their ids"):
+        write_expression(tmp_path / "a.gctx", frame[frame.columns[::-1]], **ids)
+    with create_expression(tmp_path / "a.gctx", **ids) as writer:
+        writer.write(frame[:30])
+        with pytest.raises(ValueError, match="Got 30 profiles in another order than their ids"):
+            writer.write(frame[:30])
+        writer.write(frame[30:].rename(columns=str.lower).reset_index(drop=True))  # names of something else
+    with open_expression(tmp_path / "a.gctx") as file:
+        np.testing.assert_array_equal(file.read(), X)
+
+
+def test_sources_in_memory_are_refused(expression):
+    with pytest.raises(TypeError, match="Got a DataFrame, but expected the path of a file, or an AnnData"):
+        open_expression(pd.DataFrame(expression[0]))
+
+
+def test_tables_without_ids_or_header_are_refused(tmp_path, expression):
+    X, described = expression
+    frame = pd.DataFrame(X, described["profile_ids"], described["gene_ids"]).fillna(1.0)
+    frame.to_csv(tmp_path / "no_ids.csv", index=False)
+    with pytest.raises(ExpressionFileError, match=r"got numbers \(.*\) in the first column \(ENSG.*, but expected ids"):
+        open_expression(tmp_path / "no_ids.csv", rows="profiles")
+    frame.to_csv(tmp_path / "no_header.csv", header=False)
+    with pytest.raises(ExpressionFileError, match=r"got numbers \(.*\) in the first line, but expected ids"):
+        open_expression(tmp_path / "no_header.csv", rows="profiles")
+    frame[:4].set_axis(["1.1", "1.2", "2.1", "2.2"]).to_csv(tmp_path / "visits.csv")
+    with open_expression(tmp_path / "visits.csv", rows="profiles") as file:
+        assert file.profile_ids.tolist() == ["1.1", "1.2", "2.1", "2.2"]
+
+
 @pytest.fixture
 def expression():
     """Expression with a missing value, unsorted ids, and metadata of every kind."""

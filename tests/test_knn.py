@@ -7,6 +7,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from dgex import KNNGeneRegressor, _knn
+from dgex.interpretation import target_reliability
 
 
 def problem(seed=0, n_profiles=60, n_landmarks=15, n_targets=23):
@@ -226,6 +227,13 @@ def test_score_checks_the_target_genes():
     assert model.score(X, targets) == pytest.approx(model.score(X, y))
     with pytest.raises(ValueError, match="in another order"):
         model.score(X, targets[targets.columns[::-1]])
+
+
+def test_other_parameters_forget_how_reliable_the_model_was():
+    X, y, _ = problem()
+    model = KNNGeneRegressor(n_neighbors=5).fit(X, y)
+    target_reliability(model, X, y, store=True)
+    assert not hasattr(model.set_params(n_neighbors=1), "target_reliability_")
 
 
 def test_an_interrupted_fit_changes_nothing(monkeypatch):

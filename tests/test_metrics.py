@@ -132,6 +132,10 @@ def test_frames_have_to_agree(pair):
     np.testing.assert_allclose(metrics.overall_error(measured, inferred), metrics.overall_error(*pair))
     with pytest.raises(ValueError, match="different genes, or in another order"):
         metrics.overall_error(measured, inferred[inferred.columns[::-1]])
+    measured.index = inferred.index = [f"s{row}" for row in range(50)]
+    with pytest.raises(ValueError, match=r"49 of 49 rows of y_true and y_pred are not the same \(s0 and s1,"):
+        metrics.overall_error(measured[:-1], inferred[1:])
+    assert metrics.overall_error(measured, inferred.add_prefix("library ", axis=0)).mean > 0
 
 
 def test_a_baseline_without_error():
@@ -140,6 +144,8 @@ def test_a_baseline_without_error():
     y = [[1.0, 2.0], [3.0, 5.0], [4.0, 4.0]]
     table = metrics.comparison_table(y, {"perfect": y, "other": np.add(y, 1)})
     assert [row["improvement"] for row in table] == [0, -np.inf]
+    assert all(type(row["improvement"]) is float for row in table)
+    assert repr(table) == str(table)
 
 
 def test_scales_and_predictions_are_checked(pair):

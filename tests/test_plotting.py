@@ -719,8 +719,10 @@ def test_histories_may_lack_numbers(pyplot):
     history.append({**history[0], "epoch": 2, "validation_mae_0": 1.0})
     display = drawn(plotting.TrainingCurveDisplay({"m": history}).plot())
     np.testing.assert_array_equal(display.lines_["m", "validation_mae_0"].get_ydata(), [np.nan, 1.0])
-    with pytest.raises(ValueError, match="Got a history of 'm' without epochs"):
+    with pytest.raises(ValueError, match="Got no epochs of 'm': it was trained for none"):
         plotting.TrainingCurveDisplay({"m": []}).plot()
+    with pytest.raises(ValueError, match="Got a history of 'm' without epochs"):
+        plotting.TrainingCurveDisplay({"m": [{"error": 1.0}]}).plot()
 
 
 def history_of(errors):

@@ -1357,6 +1357,22 @@ def test_names_that_are_whole_numbers_are_checked(profiles):
     assert X.columns[0] == 12000
 
 
+def test_columns_of_several_levels_are_refused(profiles):
+    X, y = (pd.DataFrame(genes) for genes in profiles)
+    X.columns = pd.MultiIndex.from_product([["human"], [f"L{column}" for column in X]])
+    with pytest.raises(TypeError, match=r"Got 12 of 12 column names.*data\.columns = data\.columns\.map\('\|'\.join\)"):
+        DGEXRegressor(**SMALL).fit(X, y)
+    X.columns = X.columns.map("|".join)
+    y.columns = y.columns + 0.5
+    with pytest.raises(TypeError, match=r"not text, such as 0\.5.*astype\(str\)"):
+        DGEXRegressor(**SMALL).fit(X, y)
+
+
+def test_validation_sets_by_name_are_refused(profiles):
+    with pytest.raises(ValueError, match="Got X_val as a dict of arrays"):
+        DGEXRegressor(**SMALL).fit(*profiles, X_val={"arrays": profiles[0]}, y_val={"arrays": profiles[1]})
+
+
 def test_a_closed_form_of_values_that_are_not_standardized_is_warned_of(profiles):
     X, y = profiles
     model = DGEXRegressor(**CLOSED | {"max_iter": 0, "standardize": False})

@@ -18,13 +18,12 @@ def column_names(data: Any) -> np.ndarray | None:
     if all(isinstance(name, int | np.integer) for name in names):
         is_numbering = all(name == number for number, name in enumerate(names))
         return None if is_numbering else np.array([str(name) for name in names], dtype=object)
-    if not any(isinstance(name, str) for name in names):
-        return None
     other = [name for name in names if not isinstance(name, str)]
     if other:
+        as_one = "map('|'.join)" if isinstance(other[0], tuple) else "astype(str)"
         raise TypeError(
-            f"Got {len(other)} column names that are not text, such as {other[0]!r}, among others that are. Make all "
-            "names text: data.columns = data.columns.astype(str)."
+            f"Got {len(other)} of {len(names)} column names that are not text, such as {other[0]!r}, but expected "
+            f"names of genes. Make all names text: data.columns = data.columns.{as_one}."
         )
     return np.asarray(names, dtype=object)
 

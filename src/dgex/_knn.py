@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -222,6 +222,22 @@ class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
             )
         neighbors, squares = nearest_landmarks(landmarks, targets, n_neighbors)
         return neighbors, np.sqrt(squares)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, after which the model may infer otherwise: what was stored of its reliability is forgotten.
+
+        Parameters
+        ----------
+        **params
+            Parameters of the estimator by name.
+
+        Returns
+        -------
+        self : KNNGeneRegressor
+            The estimator.
+        """
+        forget_reliability(self)
+        return super().set_params(**params)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "neighbors_")

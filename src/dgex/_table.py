@@ -43,6 +43,8 @@ class ComparisonTable:
     def __str__(self) -> str:
         return as_text(self._cells())
 
+    __repr__ = __str__
+
     def to_markdown(self) -> str:
         """The table as Markdown."""
         header, *body = ([cell.replace("|", r"\|") for cell in cells] for cells in self._cells())

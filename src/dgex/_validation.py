@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from itertools import chain, compress, takewhile
 from typing import Any, TypeVar, cast
@@ -150,14 +150,20 @@ def require_as_many_profiles(X: np.ndarray, y: np.ndarray) -> None:
 def require_same_profiles(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -> None:
     """Raise if the rows of X and y have names that say that they are not the same profiles, or in another order.
 
-    Rows of data frames may have other names in each, for example of libraries; those of AnnData may not.
+    Rows of data frames may have other names in each, for example of libraries, but not each other's; those of AnnData
+    may not.
     """
     first, second = row_names(X), row_names(y)
     if first is None or second is None or len(first) != len(second):
         return
-    apart = [f"{name} and {other}" for name, other in zip(first, second, strict=True) if name != other]
     are_anndata = is_anndata(X) and is_anndata(y)
-    if apart and (are_anndata or set(first) == set(second)):
+    elsewhere = set(first) & set(second)
+    apart = [
+        f"{name} and {other}"
+        for name, other in zip(first, second, strict=True)
+        if name != other and (are_anndata or name in elsewhere or other in elsewhere)
+    ]
+    if apart:
         one, other = names
         what = "observations" if are_anndata else "rows"
         rows, chosen = (name.partition(" ")[0] for name in names)  # without the number of a set
@@ -282,8 +288,11 @@ def validated_sets(estimator: Any, X_val: Any, y_val: Any) -> list[tuple[np.ndar
     if X_val is None or y_val is None:
         missing, given = ("X_val", "y_val") if X_val is None else ("y_val", "X_val")
         raise ValueError(f"Got {given} without {missing}. Pass both, or neither.")
-    if isinstance(X_val, list) and X_val and np.ndim(X_val[0]) == 2:
-        raise ValueError("Got X_val as a list of arrays, but expected an array, or a tuple of arrays for several sets.")
+    if isinstance(X_val, Mapping) or (isinstance(X_val, list) and X_val and np.ndim(X_val[0]) == 2):
+        raise ValueError(
+            f"Got X_val as a {type(X_val).__name__} of arrays, but expected an array, or a tuple of arrays for several "
+            "sets."
+        )
     X_sets = X_val if isinstance(X_val, tuple) else (X_val,)
     y_sets = y_val if isinstance(y_val, tuple) else (y_val,)
     if len(X_sets) != len(y_sets) or not X_sets:

@@ -122,7 +122,7 @@ def relative_improvement(error: float, baseline_error: float) -> float:
     """
     if baseline_error == 0:
         return 0.0 if error == 0 else -math.inf
-    return (baseline_error - error) / baseline_error
+    return float((baseline_error - error) / baseline_error)
 
 
 def win_rate(errors: Any, baseline_errors: Any) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dgex._frames import column_names, row_names
 from dgex.io._delimited import DelimitedWriter
 from dgex.io._destination import ExpressionWriter
 from dgex.io._gctx import GCTXWriter
@@ -95,10 +96,16 @@ def write_expression(path: str | os.PathLike[str], X: Any, **described: Any) -> 
     ----------
     path : str or path-like
         The file, as in :func:`create_expression`.
-    X : array-like or sparse matrix of shape (n_profiles, n_genes)
+    X : array-like, sparse matrix or AnnData of shape (n_profiles, n_genes)
         Expression; stored as float32.
     **described
-        The other arguments of :func:`create_expression`: ids, metadata, compression.
+        The other arguments of :func:`create_expression`: ids, metadata, compression. Ids may be left out where `X`
+        names its rows and columns.
+
+    Raises
+    ------
+    ValueError
+        If ids are missing, or as in :func:`create_expression` and :meth:`ExpressionWriter.write`.
 
     Examples
     --------
@@ -110,5 +117,11 @@ def write_expression(path: str | os.PathLike[str], X: Any, **described: Any) -> 
     ...     open_expression(path).read("b")
     array([[8.5 , 3.25]], dtype=float32)
     """
+    for ids, names in (("profile_ids", row_names(X)), ("gene_ids", column_names(X))):
+        described.setdefault(ids, names)
+        if described[ids] is None:
+            raise ValueError(
+                f"Got no {ids}, and expression whose {ids.partition('_')[0]}s have no names. Pass {ids}=[...]."
+            )
     with create_expression(path, **described) as writer:
         writer.write(X)

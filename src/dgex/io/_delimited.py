@@ -63,6 +63,9 @@ ID_NAME = re.compile(
     re.IGNORECASE,
 )
 
+# Numbers that are expression rather than ids: "2.1" may be a patient and a visit.
+EXPRESSION = re.compile(r"-?\d+\.\d{3,}(e[-+]?\d+)?", re.IGNORECASE)
+
 # What there may be around a field.
 SPACES = " \t\ufeff"
 
@@ -95,6 +98,8 @@ class DelimitedFile(ExpressionFile):
         columns = [names[index].strip() for index in values]
         self.rows_called = names[0].strip()
         self._rows_are_genes = rows_are_genes(path, rows, self.rows_called, self._table.ids, columns)
+        require_ids(path, self._table.ids, f"the first column ({self.rows_called or 'without a name'})")
+        require_ids(path, columns, "the first line")
         described = {name: typed(column, MISSING_TEXT) for name, column in self._table.metadata.items()}
         dtype = np.dtype(np.float32)
         if self._rows_are_genes:
@@ -225,6 +230,15 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def require_ids(path: Path, ids: Sequence[str], where: str) -> None:
+    """Raise if these are numbers such as expression, which a table without ids, or without a header, has there."""
+    if sum(bool(EXPRESSION.fullmatch(name)) for name in ids) > len(ids) / 2:
+        raise ExpressionFileError(
+            f"{path}: got numbers ({listed(ids[:3])}) in {where}, but expected ids. Write the table with the ids "
+            "of its profiles and genes."
+        )
 
 
 def rows_are_genes(

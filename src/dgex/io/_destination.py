@@ -21,7 +21,7 @@ from dgex._files import (
     synchronize,
     writing,
 )
-from dgex._frames import frame_values, is_missing
+from dgex._frames import column_names, frame_values, is_missing, row_names
 from dgex._validation import listed
 from dgex.io._source import as_text, unique_ids
 
@@ -93,7 +93,14 @@ class ExpressionWriter(ABC):
         ----------
         X : array-like or sparse matrix of shape (n_profiles, n_genes)
             Expression; stored as float32.
+
+        Raises
+        ------
+        ValueError
+            If there are too many profiles or other genes, or names of a frame are ids of other profiles or genes.
         """
+        require_in_place(column_names(X), self.gene_ids, "gene")
+        require_in_place(row_names(X), self.profile_ids, "profile", self.n_written)
         X = X.toarray() if hasattr(X, "toarray") else frame_values(X)
         X = np.asarray(X)
         left = len(self.profile_ids) - self.n_written
@@ -181,6 +188,21 @@ class ExpressionWriter(ABC):
     @abstractmethod
     def _close(self) -> None:
         """Finish the part."""
+
+
+def require_in_place(names: np.ndarray | None, ids: np.ndarray, what: str, start: int = 0) -> None:
+    """Raise if a frame names its rows or columns, and one is the id of another."""
+    if names is None:
+        return
+    here = ids[start : start + len(names)]
+    apart = [(name, there) for name, there in zip(names, here, strict=False) if name != there]
+    known = set(ids) if apart else set()
+    misplaced = [f"{name} for {there}" for name, there in apart if name in known]
+    if misplaced:
+        raise ValueError(
+            f"Got {len(misplaced)} {what}s in another order than their ids ({listed(misplaced)}). Write them in the "
+            f"order of {what}_ids."
+        )
 
 
 def writable_ids(

@@ -70,6 +70,7 @@ class GCTXFile(ExpressionFile):
 
     def _metadata(self, group: str, size: int) -> Columns:
         def load(name: str) -> np.ndarray:
+            self._require_open()
             with damage_explained(self.path, *self.signs_of_damage):
                 return metadata_column(self.path, self._file[f"{group}/{name}"])
 
@@ -87,8 +88,7 @@ class GCTXFile(ExpressionFile):
     def _read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return selected(self._matrix, rows, columns, self.dtype)
 
-    def close(self) -> None:
-        """Close the file."""
+    def _close(self) -> None:
         self._file.close()
 
 

@@ -74,8 +74,7 @@ class H5ADFile(ExpressionFile):
             return self._matrix.selected(rows, columns, self.dtype)
         return selected(self._matrix, rows, columns, self.dtype)
 
-    def close(self) -> None:
-        """Close the file."""
+    def _close(self) -> None:
         self._file.close()
 
 

@@ -85,8 +85,7 @@ class NpzFile(ExpressionFile):
                 self._X = arrays[EXPRESSION]
         return self._X[np.ix_(rows, columns)].astype(self.dtype, copy=False)
 
-    def close(self) -> None:
-        """Forget the array."""
+    def _close(self) -> None:
         self._X = None
 
 

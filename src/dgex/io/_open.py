@@ -75,6 +75,11 @@ def open_expression(
         raise ValueError(f"Got rows={rows!r}, but expected 'auto', 'profiles' or 'genes'.")
     if is_anndata(path):
         return AnnDataExpression(path, layer)
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"Got a {type(path).__name__}, but expected the path of a file, or an AnnData. Expression in memory is "
+            "what `model.predict` takes."
+        )
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ExpressionFileError(f"{path} is a pipe or a device, and a file is read more than once. Save it first.")

@@ -83,8 +83,7 @@ class ParquetFile(ExpressionFile):
                 result[chosen, place] = values[lines[chosen] - self._starts[group]]
         return result
 
-    def close(self) -> None:
-        """Close the file."""
+    def _close(self) -> None:
         self._file.close()
 
 
@@ -164,7 +163,10 @@ def id_column(path: Path, names: list[str], numeric: set[str], indices: list[str
     texts = [name for name in names if name not in numeric]
     candidates = [*named, *texts, *row_numbers]
     if not candidates:
-        raise ExpressionFileError(f"{path}: got {listed(names)}, but expected a column of text with ids.")
+        raise ExpressionFileError(
+            f"{path}: got {listed(names)}, but expected a column of text with ids. Write the data "
+            "frame with its ids as index."
+        )
     return candidates[0]
 
 

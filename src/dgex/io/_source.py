@@ -86,6 +86,7 @@ class ExpressionFile(ABC):
     rows_called: str = ""  # by the first column of a table
     layers: tuple[str, ...] = ()  # other matrices of the same profiles and genes
     signs_of_damage: tuple[type[Exception], ...] = ()  # what the format's library raises besides, reading a broken file
+    _closed = False
 
     def __init__(
         self,
@@ -154,15 +155,25 @@ class ExpressionFile(ABC):
             yield rows, self._read_positions(np.arange(rows.start, rows.stop), columns)
 
     def _read_positions(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        self._require_open()
         with damage_explained(self.path, *self.signs_of_damage):
             return self._read(rows, columns)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"{self.path} is closed. Read inside the `with` block, or open it again.")
 
     @abstractmethod
     def _read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Expression at these positions, in their order."""
 
-    def close(self) -> None:  # noqa: B027  text is not kept open
+    def close(self) -> None:
         """Close the file."""
+        self._closed = True
+        self._close()
+
+    def _close(self) -> None:  # noqa: B027  text is not kept open
+        """Close what is kept open."""
 
     def __enter__(self) -> Self:
         return self

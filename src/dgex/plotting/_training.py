@@ -338,7 +338,12 @@ def _unit(network: Any) -> str:
 
 def _columns(name: str, history: Sequence[Record]) -> dict[str, np.ndarray]:
     """A history as arrays by column, NaN where an epoch has no such number."""
-    if not history or "epoch" not in history[0] or "train_mae" not in history[0]:
+    if not len(history):
+        raise ValueError(
+            f"Got no epochs of {name!r}: it was trained for none (max_iter=0), and there is no curve to draw. Leave "
+            "the model out, or train it."
+        )
+    if "epoch" not in history[0] or "train_mae" not in history[0]:
         raise ValueError(
             f"Got a history of {name!r} without epochs, but expected history_ of a fitted DGEXRegressor: records with "
             '"epoch", "train_mae" and others.'
