@@ -57,6 +57,7 @@ def test_the_modern_recipe_is_what_it_says():
     assert model.get_params() == defaults | expected
     assert {name for name, value in recipes.MODERN.items() if value == defaults[name]} == set()
     clone(model)
+    assert expected["start_epochs"] < expected["max_iter"]
 
 
 @pytest.mark.parametrize("nonlinearity", [0.0, 0.8])

@@ -1038,7 +1038,7 @@ def test_dates_and_mixed_names_are_not_expression(frames, profiles):
     X, y = frames
     dates = pd.to_datetime(np.arange(len(X)))
     if isinstance(X, pd.DataFrame):
-        with pytest.raises(TypeError, match="1 column names that are not text"):
+        with pytest.raises(TypeError, match=r"Got 1 of \d+ column names that are not text"):
             DGEXRegressor(**SMALL).fit(*profiles[:1], y.rename(columns={"T3": 3}))
         X = X.assign(date=dates)
     else:
@@ -1344,6 +1344,68 @@ def test_the_learning_rate_falls_along_a_cosine(profiles):
     np.testing.assert_allclose(rates, [*expected, *expected[:2]])
     steps.set_params(max_iter=2).fit(*profiles)  # as many as are left
     np.testing.assert_allclose([record["learning_rate"] for record in steps.history_], [*expected, *expected])
+
+
+def gentle(**parameters):
+    cosine = {"learning_rate_schedule": "cosine", "learning_rate_init": 1e-3, "learning_rate_min": 1e-5}
+    return DGEXRegressor(**CLOSED | cosine | {"start_epochs": 3, "max_iter": 7, "solver": "adamw"} | parameters)
+
+
+def rates_of(model):
+    return [record["learning_rate"] for record in model.history_]
+
+
+def test_gentle_epochs_come_first(profiles, monkeypatch):
+    monkeypatch.setattr(_training, "WORTHWHILE", -np.inf)
+    half_cosine = (1 + np.cos(np.pi * np.arange(5) / 4)) / 2
+    third = (1 + np.cos(np.pi * np.arange(3) / 3)) / 2
+    expected = [*1e-5 + 9e-5 * third, *1e-5 + 99e-5 * half_cosine[:4]]
+    model = gentle(warm_start=True).fit(*profiles)
+    np.testing.assert_allclose(rates_of(model), expected)
+    np.testing.assert_allclose(
+        rates_of(model.fit(*profiles))[7:], 1e-5 + 99e-5 * (1 + np.cos(np.pi * np.arange(7) / 7)) / 2
+    )
+    # Fewer epochs are all gentle; others that follow a start of none are as if they had been asked for at once.
+    np.testing.assert_allclose(rates_of(gentle(max_iter=3).fit(*profiles)), expected[:3])
+    start = gentle(max_iter=0, warm_start=True).fit(*profiles).set_params(max_iter=7).fit(*profiles)
+    np.testing.assert_allclose(rates_of(start), expected)
+    assert rates_of(gentle(start="random").fit(*profiles))[0] == pytest.approx(1e-3)
+    with pytest.raises(ValueError, match="Got start_epochs=3 and learning_rate_schedule='adaptive'"):
+        gentle(learning_rate_schedule="adaptive").fit(*profiles)
+
+
+@pytest.mark.parametrize(("factor", "n_epochs"), [(0.995, 3), (0.98, 7), (2.0, 3)])
+def test_training_goes_on_after_gentle_epochs_if_they_are_worth_it(profiles, monkeypatch, factor, n_epochs):
+    start = gentle(max_iter=0).fit(*profiles)
+    monkeypatch.setattr(_training, "train_epoch", one_epoch_of_error(factor * start.best_score_))
+    assert gentle().fit(*profiles).n_iter_ == n_epochs
+
+
+def one_epoch_of_error(error):
+    """Epochs with this error on the first validation set."""
+    train_epoch = _training.train_epoch
+
+    def with_error(run, *more):
+        train_epoch(run, *more)
+        return [error]
+
+    return with_error
+
+
+def test_gentle_epochs_do_not_decay_weights(profiles, monkeypatch):
+    monkeypatch.setattr(_training, "WORTHWHILE", -np.inf)
+    for max_iter, alike in ((3, True), (4, False)):
+        one, other = (gentle(max_iter=max_iter, weight_decay=decay).fit(*profiles) for decay in (0.0, 100.0))
+        assert np.array_equal(one.coefs_[0], other.coefs_[0]) == (alike or one.best_epoch_ == other.best_epoch_ == 0)
+        assert np.array_equal(one._run.state.parameters[0].kernel, other._run.state.parameters[0].kernel) == alike
+
+
+def test_automatic_weight_decay_is_a_share_of_the_weights_in_an_epoch(profiles):
+    for batch_size, n_steps in ((200, 1), (32, 4)):
+        shared = {"solver": "adamw", "learning_rate_init": 1e-3, "batch_size": batch_size, "validation_fraction": 0.0}
+        models = [DGEXRegressor(**SMALL | shared, weight_decay=decay) for decay in ("auto", 150 / n_steps)]
+        automatic, by_hand = (model.fit(*profiles).coefs_[0] for model in models)
+        np.testing.assert_array_equal(automatic, by_hand)
 
 
 def test_names_that_are_whole_numbers_are_checked(profiles):

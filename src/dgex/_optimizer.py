@@ -157,6 +157,13 @@ def batch_factor(batch_size: int) -> float:
     return min(1.0, (1 + NOISE / PAPER_BATCH_SIZE) / (1 + NOISE / batch_size))
 
 
+# The learning rate of gentle epochs is this times that of the others: at more, the first steps undo a start in closed
+# form of a few hundred profiles.
+GENTLE_RATE = 0.1
+
+# The share of the weights that "auto" takes away in an epoch at the first learning rate, in however many steps.
+DECAY_PER_EPOCH = 0.15
+
 # How the learning rate falls: when the training error rises, or along half a cosine.
 SCHEDULES = ("adaptive", "cosine")
 
@@ -177,6 +184,11 @@ class LearningRateDecay:
             learning_rate = max(learning_rate * self.factor, self.minimum)
         return replace(self, learning_rate=learning_rate, previous_error=error)
 
+    @property
+    def is_gentle(self) -> bool:
+        """Whether the next epoch is one that only adapts a start in closed form."""
+        return False
+
     def for_call(self, n_epochs: int) -> LearningRateDecay:
         """The record with which a call begins that trains for so many epochs."""
         return self
@@ -188,21 +200,41 @@ class LearningRateDecay:
 
 @dataclass(frozen=True)
 class CosineDecay(LearningRateDecay):
-    """Half a cosine from the first learning rate down to `minimum`, where it stays."""
+    """Half a cosine from the first learning rate down to `minimum`, where it stays, after that of gentle epochs."""
 
     initial: float = 0.0
     n_epochs: int = 1
+    n_gentle: int = 0
     epoch: int = 0
+
+    @property
+    def is_gentle(self) -> bool:
+        """Whether the next epoch is one that only adapts a start in closed form."""
+        return self.epoch < self.n_gentle
 
     def for_call(self, n_epochs: int) -> CosineDecay:
         """Goes on for a single epoch, or for as many as are left; else it begins anew."""
         if n_epochs <= 1 or n_epochs == self.n_epochs - self.epoch:
             return self
-        return replace(self, learning_rate=self.initial, n_epochs=n_epochs, epoch=0)
+        n_gentle = min(self.n_gentle, n_epochs) if self.is_gentle else 0
+        return replace(self, n_epochs=n_epochs, n_gentle=n_gentle).at(0)
 
     def update(self, error: float) -> CosineDecay:
         """The record after an epoch."""
-        epoch = min(self.epoch + 1, self.n_epochs)
-        share = (1 + math.cos(math.pi * epoch / self.n_epochs)) / 2
-        learning_rate = self.minimum + (self.initial - self.minimum) * share
-        return replace(self, learning_rate=learning_rate, previous_error=error, epoch=epoch)
+        return replace(self, previous_error=error).at(min(self.epoch + 1, self.n_epochs))
+
+    def at(self, epoch: int) -> CosineDecay:
+        """The record before an epoch, counted from 0."""
+        if epoch < self.n_gentle:
+            highest, share = GENTLE_RATE * self.initial, epoch / self.n_gentle
+        else:
+            highest, share = self.initial, (epoch - self.n_gentle) / max(1, self.n_epochs - self.n_gentle)
+        share = 1.0 if epoch == self.n_epochs else share
+        lowest = min(self.minimum, highest)
+        learning_rate = lowest + (highest - lowest) * (1 + math.cos(math.pi * share)) / 2
+        return replace(self, learning_rate=learning_rate, epoch=epoch)
+
+
+def automatic_weight_decay(learning_rate: float, n_steps: int) -> float:
+    """The weight decay that "auto" stands for, with so many steps in an epoch: the fewer, the more in each."""
+    return DECAY_PER_EPOCH / (learning_rate * n_steps)

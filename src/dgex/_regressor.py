@@ -22,7 +22,6 @@ from dgex._prediction import predict
 from dgex._processes import own_devices
 from dgex._session import EpochObserver, Session, learned_scaling, open_session, selected_attributes
 from dgex._sharding import Layout, devices_in_use
-from dgex._training import EarlyStopping
 
 
 class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
@@ -51,6 +50,10 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         validation errors are lower, profiles that others tell badly count less, the linear path is drawn to the lasso
         and to the mean of the nearest landmarks, and half of each profile's mean is taken away. With more than 6,000
         profiles, all count alike and targets have one penalty.
+    start_epochs : int, default=0
+        How many of the `max_iter` epochs only adapt a closed form to `loss`, without weight decay, at a tenth of
+        `learning_rate_init` that falls along a cosine of its own (`learning_rate_schedule="cosine"` only). They are
+        the last ones unless they lower the (first) validation error by 1 %.
     dropout : float, default=0.1
         Probability with which the output of a hidden unit is dropped in a training step, in [0, 1); never that of a
         landmark. The paper compares 0, 0.1 and 0.25. Changing it compiles nothing, except between zero and non-zero.
@@ -74,8 +77,9 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         The learning rate is not lowered below this.
     momentum : float, default=0.5
         Momentum of "sgd", in [0, 1).
-    weight_decay : float, default=0.01
-        Decoupled weight decay of "adamw", on weights and not on biases.
+    weight_decay : float or "auto", default=0.01
+        Decoupled weight decay of "adamw", on weights and not on biases. "auto" takes 15 % of them away in an epoch at
+        `learning_rate_init`, however many mini-batches it has.
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
         Constants of "adamw".
     batch_size : int, default=200
@@ -92,15 +96,14 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     monitor_size : int, default=5000
         The training error, by whose rise the learning rate decays, is measured on so many random training profiles.
     early_stopping : bool, default=False
-        Stop when the error on the first validation set has not fallen by more than `tol` for `n_iter_no_change` epochs.
-        The paper trains all epochs.
+        Stop when the (first) validation error has not fallen by more than `tol` for `n_iter_no_change` epochs.
     n_iter_no_change : int, default=10
         Patience of early stopping, in epochs.
     tol : float, default=1e-4
         Smallest fall of the validation error that early stopping counts as progress.
     warm_start : bool, default=False
-        Whether `fit` goes on where the last one stopped, with its weights, momentum, learning rate (unless
-        `learning_rate_init` has changed; a cosine starts anew), standardization and best epochs, for `max_iter` more.
+        Whether `fit` goes on for `max_iter` more epochs with all that was learned before, and with its learning rate
+        unless `learning_rate_init` has changed (a cosine starts anew).
     random_state : int, RandomState instance or None, default=None
         Determines the initial weights, the profiles held out, their order in every epoch, and dropout.
     verbose : bool or int, default=False
@@ -222,6 +225,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         start_target_penalties: bool = True,
         start_prior: bool = True,
         start_centring: bool = True,
+        start_epochs: int = 0,
         dropout: float = 0.1,
         loss: str = "squared_error",
         solver: str = "sgd",
@@ -230,7 +234,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         learning_rate_decay: float = 0.9,
         learning_rate_min: float = 1e-5,
         momentum: float = 0.5,
-        weight_decay: float = 0.01,
+        weight_decay: float | str = 0.01,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
@@ -259,6 +263,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         self.start_target_penalties = start_target_penalties
         self.start_prior = start_prior
         self.start_centring = start_centring
+        self.start_epochs = start_epochs
         self.dropout = dropout
         self.loss = loss
         self.solver = solver
@@ -331,12 +336,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         with open_session(
             self, X, y, X_val, y_val, going_on=going_on, validation_fraction=self.validation_fraction
         ) as session:
-            if self.early_stopping and not session.data.validation:
-                raise ValueError(
-                    "Got early_stopping=True and validation_fraction=0 without validation data, but stopping needs an "
-                    "error to watch. Pass X_val and y_val, or a positive validation_fraction."
-                )
-            patience = EarlyStopping(self.n_iter_no_change, self.tol) if self.early_stopping else None
+            patience = session.patience(self)
             task = self._init_callback_context(max_subtasks=self.max_iter)
             watched = {
                 "estimator": self,

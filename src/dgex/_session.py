@@ -27,14 +27,7 @@ from dgex._memory import (
     training_demand,
 )
 from dgex._network import Layer, NetworkConfig, Parameters
-from dgex._optimizer import (
-    CosineDecay,
-    LearningRateDecay,
-    OptimizerSettings,
-    automatic_layer_rates,
-    automatic_learning_rate,
-    paper_layer_rates,
-)
+from dgex._optimizer import CosineDecay, LearningRateDecay
 from dgex._partition import TargetSets, target_sets
 from dgex._processes import (
     failing_together,
@@ -46,6 +39,7 @@ from dgex._processes import (
 )
 from dgex._profiles import ProfileSet
 from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
+from dgex._rates import initial_learning_rate, learning_rate_decay, training_rates
 from dgex._sharding import Layout, devices_in_use, rounded_up
 from dgex._start import SomeProfiles, closed_form_parameters, warn_of_other_units
 from dgex._statistics import gene_scaling
@@ -86,6 +80,17 @@ class Session:
     def targets(self) -> TargetSets:
         """Which target belongs to which network."""
         return self.data.training.targets
+
+    def patience(self, model: Any) -> EarlyStopping | None:
+        """The patience that an estimator asks for."""
+        if not model.early_stopping:
+            return None
+        if not self.data.validation:
+            raise ValueError(
+                "Got early_stopping=True and validation_fraction=0 without validation data, but stopping needs an "
+                "error to watch. Pass X_val and y_val, or a positive validation_fraction."
+            )
+        return EarlyStopping(model.n_iter_no_change, model.tol)
 
     def train(self, n_epochs: int, patience: EarlyStopping | None, observer: EpochObserver) -> None:
         """Move the run on by up to so many epochs."""
@@ -193,7 +198,7 @@ def session_on(
     require_room_for_weights(config, layout, demand, free)
     require_a_start(model, n_best, going_on=going_on)
     with shortage_explained(config, layout, demand):
-        decay = learning_rate_decay(model, learning_rate)
+        decay = learning_rate_decay(model, learning_rate, has_begun=going_on and model._run.epoch > 0)
         if going_on:
             run, scaling = reopened_run(model, config, layout, targets, decay), learned_scaling(model)
         else:
@@ -224,7 +229,7 @@ def session_on(
             fingerprint=fingerprint(*profiles, rows),
             holds_out=len(held_out) > 0,
         )
-    rates = training_rates(model, config, targets, learning_rate)
+    rates = training_rates(model, config, targets, learning_rate, len(rows))
     settings = {name: getattr(model, name) for name in SETTINGS}
     return Session(config, layout, data, rates, scaling, run, settings, demand)
 
@@ -261,14 +266,6 @@ def require_a_start(model: Any, n_validation_sets: int, *, going_on: bool) -> No
             "Got start='closed_form' without validation data, but its penalties are chosen on some. Pass X_val and "
             "y_val, or to `fit` a positive validation_fraction."
         )
-
-
-def learning_rate_decay(model: Any, learning_rate: float) -> LearningRateDecay:
-    """How the learning rate falls, from the first epoch on."""
-    factor, minimum = float(model.learning_rate_decay), float(model.learning_rate_min)
-    if model.learning_rate_schedule == "adaptive":
-        return LearningRateDecay(learning_rate, factor, minimum)
-    return CosineDecay(learning_rate, factor, minimum, initial=learning_rate, n_epochs=max(1, model.max_iter))
 
 
 def reopened_run(
@@ -331,46 +328,6 @@ def train_config(model: Any, X: np.ndarray, targets: TargetSets) -> TrainConfig:
     )
     batch_size = min(int(model.batch_size), rounded_up(len(X), BATCH_MULTIPLE))
     return TrainConfig(network, model.loss, model.solver, batch_size, dropout=model.dropout > 0)
-
-
-def initial_learning_rate(model: Any) -> float:
-    """The learning rate of the first epoch."""
-    learning_rate = model.learning_rate_init
-    if learning_rate == "auto":
-        n_hidden_layers = np.size(model.hidden_layer_sizes)
-        learning_rate = automatic_learning_rate(model.solver, n_hidden_layers)
-    if model.learning_rate_min > learning_rate:
-        raise ValueError(
-            f"Got learning_rate_min={model.learning_rate_min}, but expected at most "
-            f"learning_rate_init={learning_rate}. Lower the one or raise the other."
-        )
-    return float(learning_rate)
-
-
-def training_rates(model: Any, config: TrainConfig, targets: TargetSets, learning_rate: float) -> Rates:
-    """The numbers of the optimiser and of dropout."""
-
-    def factors(n_targets: int) -> list[tuple[float, float]]:
-        *hidden, (fan_in, _) = config.network.layer_shapes
-        if model.solver == "adamw":
-            return [(1.0, 1.0)] * (len(hidden) + 1)
-        if model.learning_rate_init == "auto":
-            return automatic_layer_rates([*hidden, (fan_in, n_targets)], model.activation, int(model.batch_size))
-        return paper_layer_rates(len(hidden) + 1)
-
-    by_network = np.array([factors(size) for size in targets.sizes], dtype=np.float32)
-    settings = OptimizerSettings(
-        np.full(len(targets), learning_rate, dtype=np.float32),
-        momentum=float(model.momentum),
-        weight_decay=float(model.weight_decay),
-        beta_1=float(model.beta_1),
-        beta_2=float(model.beta_2),
-        epsilon=float(model.epsilon),
-        layer_rates=tuple(
-            Layer(by_network[:, layer, 0], by_network[:, layer, 1]) for layer in range(by_network.shape[1])
-        ),
-    )
-    return Rates(settings, float(model.dropout))
 
 
 def training_scaling(X: np.ndarray, y: np.ndarray, rows: np.ndarray, standardize: bool) -> Scaling:

@@ -48,6 +48,9 @@ from dgex._validation import warn_user
 CPU_FLOPS_PER_CALL = 3e11
 ACCELERATOR_FLOPS_PER_CALL = 2e13
 
+# By how much gentle epochs have to lower the validation error, as a share of it, for others to follow.
+WORTHWHILE = 0.01
+
 
 class TrainingDiverged(FloatingPointError):
     """The training error is no longer a finite number."""
@@ -160,29 +163,39 @@ def train(
 ) -> None:
     """Move a run on by up to `n_epochs` epochs.
 
-    It ends earlier when `early_stopping` (on the first validation set) runs out of patience, when the observer says so,
-    or at a keyboard interrupt; `run` is valid and can go on after any of them. (Among several processes an interrupt is
-    passed on.)
+    It ends earlier when `early_stopping` (on the first validation set) runs out of patience, after gentle epochs that
+    were not worth it, when the observer says so, or at a keyboard interrupt; `run` is valid and can go on after any of
+    them. (Among several processes an interrupt is passed on.)
     """
     resume(run, config, layout, data)
-    if early_stopping is not None and run.epoch == 0 and run.best and run.best[0].parameters is not None:
-        start = float(np.average(run.best[0].errors, weights=data.training.targets.sizes))
+    start = lowest = error_of_start(run, data.training.targets)
+    if early_stopping is not None:
         early_stopping = replace(early_stopping, lowest=start)
     try:
         for _ in range(n_epochs):
             if observer is not None:
                 observer.epoch_begins()
+            was_gentle = run.decay[0].is_gentle
             errors = train_epoch(run, config, layout, data, rates)
+            lowest = min([lowest, *errors[:1]])
             if early_stopping is not None:
                 early_stopping = early_stopping.update(errors[0])
             stop = observer is not None and observer.epoch_ended(run)
             stop = bool(exchanged(layout.devices, np.array(stop)).any())
-            if stop or (early_stopping is not None and early_stopping.exhausted):
+            was_in_vain = was_gentle and not run.decay[0].is_gentle and lowest > (1 - WORTHWHILE) * start
+            if stop or was_in_vain or (early_stopping is not None and early_stopping.exhausted):
                 break
     except KeyboardInterrupt:
         if len(process_numbers(layout.devices)) > 1:
             raise  # the others may be at another mini-batch
         run.interrupted = True
+
+
+def error_of_start(run: TrainingRun, targets: TargetSets) -> float:
+    """The error of a start in closed form on the first validation set, infinite for other runs."""
+    if run.epoch > 0 or not run.best or run.best[0].parameters is None:
+        return math.inf
+    return float(np.average(run.best[0].errors, weights=targets.sizes))
 
 
 def resume(run: TrainingRun, config: TrainConfig, layout: Layout, data: TrainingData) -> None:
@@ -266,7 +279,9 @@ def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: Train
     n_steps = -(-len(rows) // config.batch_size)
     order = generator(run.seed, ORDER, run.epoch).permutation(rows)
     learning_rates = np.array([decay.learning_rate for decay in run.decay], dtype=np.float32)
-    rates = rates._replace(optimizer=rates.optimizer._replace(learning_rate=learning_rates))
+    weight_decay = 0.0 if run.decay[0].is_gentle else rates.optimizer.weight_decay  # a closed form has its own penalty
+    optimizer = rates.optimizer._replace(learning_rate=learning_rates, weight_decay=weight_decay)
+    rates = rates._replace(optimizer=optimizer)
     flops_per_call = CPU_FLOPS_PER_CALL if layout.platform == "cpu" else ACCELERATOR_FLOPS_PER_CALL
     max_steps = max(1, int(flops_per_call / (6 * config.network.n_parameters * config.batch_size)))
 
