@@ -10,7 +10,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
-from dgex import DGEXRegressor, KNNGeneRegressor, QuantileJointNormalizer
+from dgex import DGEXRegressor, KNNGeneRegressor, QuantileJointNormalizer, _plan
 from dgex.inference import predict_anndata, predict_to_file
 from dgex.interpretation import target_reliability
 from dgex.io import ExpressionFileError, open_expression
@@ -286,3 +286,93 @@ def test_open_expression_reads_it_like_a_file(adata, values):
             source.read(["cell 5", "cell 2"], [GENES[7], GENES[0]]), values[[5, 2]][:, [7, 0]]
         )
         np.testing.assert_array_equal(np.vstack([X for _, X in source.chunks(30)]), values)
+
+
+def described(adata):
+    """Metadata of types that are easily lost."""
+    adata = adata.copy()
+    stages = pd.Index(["mid", "low", "high"], dtype=object)
+    adata.obs["flag"] = [True, False] * 40
+    adata.obs["known"] = pd.array([True, None] * 40, dtype="boolean")
+    adata.obs["stage"] = pd.Categorical.from_codes([0, 1, 2, -1] * 20, categories=stages, ordered=True)
+    adata.obs["cluster"] = pd.Categorical([3, 1, 2, 1] * 20)
+    adata.obs["when"] = pd.date_range("2020-01-01", periods=80)
+    adata.var["entrez"] = np.arange(10) + 2**60 + 1
+    adata.var["kind"] = pd.Categorical(["b", "a"] * 5, categories=pd.Index(["b", "a", "c"], dtype=object))
+    return adata
+
+
+def test_types_of_metadata_come_out_of_a_file_as_they_went_in(adata, model, tmp_path):
+    given = described(adata)
+    path = predict_to_file(model, given, tmp_path / "inferred.h5ad", verbose=False)
+    written = read_h5ad(path)
+    for name in ("flag", "known"):
+        pd.testing.assert_series_equal(written.obs[name], given.obs[name], check_index_type=False)
+    for name in ("stage", "cluster"):
+        got, expected = written.obs[name].array, given.obs[name].array
+        assert (got.ordered, got.codes.tolist()) == (expected.ordered, expected.codes.tolist())
+        assert got.categories.tolist() == expected.categories.tolist()
+    assert written[written.obs["flag"]].obs_names.tolist() == given[given.obs["flag"]].obs_names.tolist()
+    assert written.obs["when"].iloc[1] == "2020-01-02 00:00:00"
+    assert written.var["entrez"].tolist()[:6] == given.var["entrez"].tolist()[:6]
+    assert written.var["highly_variable"].dtype == "boolean"
+    assert written.var["highly_variable"].tolist()[:6] == [True, False] * 3
+    assert written.var["kind"].cat.categories.tolist() == ["b", "a", "c"]
+    for frame in (written.var["entrez"], written.var["highly_variable"], written.var["kind"]):
+        assert frame.isna().tolist() == [False] * 6 + [True] * 4
+
+
+def test_booleans_and_large_numbers_come_out_of_parquet(adata, model, tmp_path):
+    given = described(adata)
+    path = predict_to_file(model, given, tmp_path / "inferred.parquet", verbose=False)
+    assert pd.read_parquet(path)["flag"].tolist() == given.obs["flag"].tolist()
+    with open_expression(path) as file:
+        assert file.profile_metadata["flag"].dtype == bool
+        assert file.profile_metadata["known"].tolist() == [True, None] * 40
+        assert file.gene_metadata["entrez"].tolist() == [*given.var["entrez"].tolist()[:6], *[None] * 4]
+        assert file.gene_metadata["highly_variable"].tolist() == [True, False] * 3 + [None] * 4
+
+
+@pytest.mark.parametrize("ending", [".h5ad", ".gctx"])
+def test_a_finished_file_is_kept_whatever_the_format_makes_of_metadata(adata, model, ending, tmp_path):
+    given = described(adata)
+    given.obs["minus"] = np.where(np.arange(80) % 2, -666.0, 5)
+    given.obs["missing"] = np.where(np.arange(80) % 2, -666, 5)
+    given.obs["spaces"] = ["a ", " b", "", "-666"] * 20
+    given.obs["digits"] = ["1", "2.50", "1e3", "nan"] * 20
+    given.obs["unsigned"] = np.arange(80, dtype=np.uint64) + 2**63
+    path = tmp_path / f"y{ending}"
+    predict_to_file(model, given, path, resume=True, verbose=False)
+    written = path.stat().st_ino
+    predict_to_file(model, given, path, resume=True, verbose=False)
+    assert path.stat().st_ino == written
+    given.obs["stage"] = given.obs["stage"].cat.reorder_categories(["low", "mid", "high"])
+    predict_to_file(model, given, path, resume=True, verbose=False)
+    assert (path.stat().st_ino == written) == (ending == ".gctx")  # which has no order to keep
+    given.obs["flag"] = ~given.obs["flag"]
+    written = path.stat().st_ino
+    predict_to_file(model, given, path, resume=True, verbose=False)
+    assert path.stat().st_ino != written
+
+
+def test_numbers_beyond_single_precision_are_refused(adata, model, tmp_path):
+    given = adata.copy()
+    given.X = given.X.astype(np.float64)
+    given.X[3, 2] = -1e39
+    message = rf"Got -1e\+39 for the gene {LANDMARKS[2]} of the profile cell 3, but expected numbers below 3.4e38"
+    with pytest.raises(ValueError, match=message):
+        predict_anndata(model, given)
+    with pytest.raises(ValueError, match=message):
+        predict_to_file(model, given, tmp_path / "y.h5ad", verbose=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_few_profiles_of_many_genes_are_read_at_a_time(values, monkeypatch):
+    model = KNNGeneRegressor().fit(
+        pd.DataFrame(values[:, :6], columns=LANDMARKS), pd.DataFrame(values[:, 6:], columns=TARGETS)
+    )
+    monkeypatch.setattr(_plan, "CHUNK_BYTES", 4 * 10 * 4000)
+    for n_genes, n_profiles in ((10, 3584), (40, 1000 // 512 * 512), (4000, 512)):
+        wide = AnnData(np.zeros((1, n_genes), np.float32))
+        wide.var_names = [*LANDMARKS, *(f"other {number}" for number in range(n_genes - 6))]
+        assert _plan.inference_plan(model, open_expression(wide), None, None, "raise").chunk_size == n_profiles

@@ -71,6 +71,8 @@ LAYERS = {
     "_normalization": 6,
     "_regressor": 8,
     "recipes": 9,
+    "io._ahead": 0,
+    "io._metadata": 1,
     "io._source": 2,
     "io._destination": 3,
     "io._text": 3,

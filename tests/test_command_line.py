@@ -1,6 +1,7 @@
 """python -m dgex."""
 
 import csv
+import gzip
 import io
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from sklearn.linear_model import LinearRegression
 
 from dgex import DGEXRegressor, recipes
 from dgex.__main__ import as_options, ended_like_ctrl_c, main
+from dgex._commands._genes import gene_list
 from dgex._signals import deferred_keyboard_interrupt
 from dgex.inference import predict_to_file
 from dgex.io import open_expression, write_expression
@@ -257,6 +260,81 @@ def test_lists_of_genes_may_come_from_windows(run, folder):
     (folder / "landmarks.txt").write_bytes("\n".join([*LANDMARKS, "é"]).encode("latin-1"))
     said = run("train", "compendium.gctx", "m.dgex", "--landmarks", "landmarks.txt")[2]
     assert "landmarks.txt is not text in UTF-8" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#1. landmarks of our panel\n" + "\n".join(LANDMARKS),
+        "\n".join(LANDMARKS[:4]) + "\n#1.2\n" + "\n".join(LANDMARKS[4:]),
+        "\n".join(f'"{name}"' for name in LANDMARKS),
+        "gene,rank\n" + "\n".join(f"{name},{rank}" for rank, name in enumerate(LANDMARKS)),
+    ],
+)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_lists_of_genes_of_many_kinds(folder, text, compressed):
+    (folder / "list").write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
+    assert gene_list("list").tolist() == LANDMARKS
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+@pytest.mark.parametrize(
+    ("names", "rows"), [(LANDMARKS, "auto"), (LANDMARKS, "genes"), (["TP53", "MYC", "EGFR", "A1BG"], "genes")]
+)
+def test_lists_of_two_columns_need_a_header(folder, separator, names, rows):
+    lines = [f"{name}{separator}{rank}" for rank, name in enumerate(names)]
+    (folder / "list").write_text("\n".join(lines))
+    with pytest.raises(
+        ValueError, match=r"list: got .* It has no header: add .* list of genes has one name in each line"
+    ):
+        gene_list("list", rows=rows)
+    (folder / "list").write_text("\n".join([f"symbol{separator}101", *lines]))
+    assert gene_list("list", rows=rows).tolist() == names
+
+
+def test_damaged_lists_are_said_to_be_so(folder):
+    (folder / "list").write_bytes(gzip.compress("\n".join(LANDMARKS).encode(), mtime=0)[:-12])
+    with pytest.raises(ValueError, match="list cannot be read: it is truncated or damaged"):
+        gene_list("list")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_lists_of_genes_may_come_from_pipes(folder):
+    os.mkfifo("pipe")
+    with subprocess.Popen(["/bin/sh", "-c", "cat landmarks.txt > pipe"]):
+        assert gene_list("pipe").tolist() == LANDMARKS
+
+
+def test_layers_are_those_of_files_that_have_them(run, folder, values):
+    ids = [f"p{number}" for number in range(120)]
+    frames = (pd.DataFrame(index=pd.Index(names, dtype=object)) for names in (ids[:90], LANDMARKS + TARGETS))
+    adata = anndata.AnnData(np.zeros((90, 23)), *frames)
+    adata.layers["log"] = values[:90]
+    adata.write_h5ad("layers.h5ad")
+    ridge = ["--landmarks", "landmarks.txt", "--method", "ridge", "--quiet"]
+    # Other files beside it have no layers, and their only matrix is read.
+    assert run("train", "layers.h5ad", "m.dgex", *ridge, "--layer", "log", "--validation", "tested.tsv") == (0, "", "")
+    run("predict", "m.dgex", "tested.tsv", "inferred.gctx", "--quiet")
+    assert run("compare", "layers.h5ad", "m.dgex", "--layer", "log")[0] == 0
+    status, printed, said = run("info", "layers.h5ad", "tested.tsv", "--layer", "log")
+    assert status == 1
+    assert printed.startswith("layers.h5ad: h5ad, 90 profiles x 23 genes")
+    assert "Got --layer log, but tested.tsv is no h5ad file, and others have no layers. Leave it out." in said
+    assert run("predict", "m.dgex", "tested.tsv", "y.gctx", "--layer", "log")[0] == 1
+    assert not (folder / "y.gctx").exists()
+
+
+@pytest.mark.parametrize("roles", [np.arange(23.0), ["TF", "kinase"] * 11 + ["TF"]])
+def test_roles_of_another_meaning_are_not_believed(run, values, roles):
+    run("train", "compendium.gctx", "ridge.dgex", "--landmarks", "landmarks.txt", "--method", "ridge")
+    run("predict", "ridge.dgex", "tested.tsv", "inferred.gctx", "--quiet")
+    with open_expression("inferred.gctx") as file:
+        described = {"profile_ids": file.profile_ids, "gene_ids": file.gene_ids, "gene_metadata": {"role": roles}}
+        write_expression("other.h5ad", file.read(), **described)
+    status, printed, said = run("compare", "tested.tsv", "ridge.dgex", "inferred.gctx", "other.h5ad")
+    assert status == 0, said
+    assert "30 profiles, 15 genes" in printed
+    assert "other.h5ad does not say which genes are landmarks; 8 genes that equal what was measured" in said
 
 
 def test_a_file_that_cannot_be_read_does_not_hide_the_others(run, folder):

@@ -499,6 +499,14 @@ def test_inference_does_not_need_jax_by_itself():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
 
 
+def test_names_without_room_for_what_is_hidden_are_refused_before_anything_is_read(models, source, tmp_path):
+    name = "n" * 246
+    with pytest.raises(OSError, match="of 251 bytes, but expected at most 245"):
+        predict_to_file(Stopping(models["knn"], 0, AssertionError()), source, tmp_path / f"{name}.gctx", verbose=False)
+    path = predict_to_file(models["knn"], source, tmp_path / f"{name[6:]}.gctx", resume=True, verbose=False)
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, source.name}
+
+
 @pytest.mark.parametrize("steps", [[StandardScaler()], []])
 def test_pipelines_infer_where_metadata_are_routed(steps, frames, source, tmp_path):
     X, y = frames

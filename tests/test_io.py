@@ -10,6 +10,7 @@ import sys
 import types
 import warnings
 import zipfile
+from decimal import Decimal
 from pathlib import Path
 
 import anndata
@@ -30,6 +31,7 @@ from dgex.io import (
     _gct,
     _hdf5,
     _hdf5_writer,
+    _identifiers,
     _text,
     create_expression,
     open_expression,
@@ -98,6 +100,11 @@ def test_tables_without_ids_or_header_are_refused(tmp_path, expression):
     with pytest.raises(ExpressionFileError, match=r"got numbers \(.*\) in the first column \(ENSG.*, but expected ids"):
         open_expression(tmp_path / "no_ids.csv", rows="profiles")
     frame.to_csv(tmp_path / "no_header.csv", header=False)
+    with pytest.raises(
+        ExpressionFileError, match=r"got 'GSM\d+' and numbers \(.*\) in the first line, .* has no header"
+    ):
+        open_expression(tmp_path / "no_header.csv", rows="profiles")
+    frame.set_axis([f"mouse {n}" for n in range(70)]).to_csv(tmp_path / "no_header.csv", header=False)
     with pytest.raises(ExpressionFileError, match=r"got numbers \(.*\) in the first line, but expected ids"):
         open_expression(tmp_path / "no_header.csv", rows="profiles")
     frame[:4].set_axis(["1.1", "1.2", "2.1", "2.2"]).to_csv(tmp_path / "visits.csv")
@@ -1087,7 +1094,29 @@ def test_the_name_that_is_given_decides_on_compression(tmp_path):
     ],
 )
 def test_names_of_ids_are_told_from_samples(name, is_name):
-    assert bool(_delimited.ID_NAME.fullmatch(name)) == is_name
+    assert bool(_identifiers.ID_NAME.fullmatch(name)) == is_name
+
+
+@pytest.mark.parametrize(
+    ("name", "describes"),
+    [
+        *((name, True) for name in ("Entrez_Gene_Id", "GeneID", "gene_id", "entrezgene", "NCBI.Gene.ID", "ENTREZID")),
+        *(
+            (name, True)
+            for name in ("Chr.", "chrom", "txStart", "width", "pos", "Position", "strand ", "start_position")
+        ),
+        *(
+            (name, True)
+            for name in ("Length", "EffectiveLength", "transcript_length", "eff_length", "tx_len", "GC", "% GC")
+        ),
+        *((name, True) for name in ("Chromosome/scaffold name", "Gene start (bp)", "Gene % GC content", "HGNC ID")),
+        ("NCBI gene (formerly Entrezgene) ID", True),
+        *((name, False) for name in ("sample 1", "run1", "Length_study_3", "GSM1", "TCGA-02-0001", "1", "chr1 lung")),
+        *((name, False) for name in ("gene", "id", "patient_id", "age", "ENDO", "POSTN", "GCG", "START1", "-", "")),
+    ],
+)
+def test_columns_that_describe_genes_are_told_by_their_whole_names(name, describes):
+    assert _identifiers.describes_genes(name) == describes
 
 
 def test_numbers_too_large_for_the_file_are_refused(tmp_path):
@@ -1122,12 +1151,73 @@ def test_metadata_with_halves_of_characters_are_refused(tmp_path):
         )
 
 
-def test_text_with_a_number_in_it_stays_metadata(tmp_path):
+def test_text_with_a_number_in_it_is_not_lost(tmp_path):
     path = tmp_path / "stages.csv"
     rows = [f"s{row},1.5,2.5,{stage}" for row, stage in enumerate(["II", "III", "I", "4", "II"])]
     path.write_text("\n".join(["sample,TP53,EGFR,stage", *rows]))
     with open_expression(path) as file:
+        np.testing.assert_array_equal(file.read(genes=["TP53", "EGFR"]), [[1.5, 2.5]] * 5)
+        with pytest.raises(ExpressionFileError, match=r"got 'II' in row 's0', column 'stage', .* metadata=\['stage'\]"):
+            file.read()
+    path.write_text(path.read_text().replace(",4", ",IV"))
+    with open_expression(path) as file:
         assert file.gene_ids.tolist() == ["TP53", "EGFR"]
+        assert file.profile_metadata["stage"].tolist() == ["II", "III", "I", "IV", "II"]
+
+
+@pytest.mark.parametrize("sample", ["GSM0", "GSM1", "first", "second"])
+@pytest.mark.parametrize("texts", [["ND"] * 20, [f"below {n}" for n in range(11)], ["ND", "BDL", "low"] * 4])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_no_sample_is_lost_for_a_few_cells_of_text(sample, texts, compressed, tmp_path):
+    names = ["GSM0", "GSM1", "GSM2"] if sample.startswith("GSM") else ["first", "second", "third"]
+    column = np.arange(1000.0).astype(str).astype(object)
+    column[: len(texts)] = texts
+    frame = pd.DataFrame({name: column if name == sample else 1.5 for name in names})
+    frame.set_axis([f"ENSG{row:011d}" for row in range(1000)]).to_csv(
+        tmp_path / "x.csv", index_label="gene", compression="gzip" if compressed else None
+    )
+    with open_expression(tmp_path / "x.csv") as file:
+        assert file.profile_ids.tolist() == names
+        assert not file.gene_metadata
+        with pytest.raises(ExpressionFileError, match=rf"got '{texts[0]}' in row 'ENSG0+', column '{sample}'"):
+            file.read()
+        np.testing.assert_array_equal(file.read(sample, slice(20, None)), [np.arange(20.0, 1000)])
+
+
+def test_text_among_expression_is_said(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "sample": ["a", "b"],
+            "site": ["x", "y"],
+            "TP53": [1.5, 2],
+            "sex": ["f", "m"],
+            "MYC": [3.5, 4],
+            "note": ["u", "v"],
+        }
+    )
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    frame.to_parquet(tmp_path / "x.parquet", index=False)
+    for path in (tmp_path / "x.csv", tmp_path / "x.parquet"):
+        with pytest.warns(
+            UserWarning, match=r"has 1 column without numbers among .* for metadata: sex\. Name them in metadata="
+        ):
+            file = open_expression(path)
+        assert file.gene_ids.tolist() == ["TP53", "MYC"]
+        assert list(file.profile_metadata) == ["site", "sex", "note"]
+        file.close()
+        with open_expression(path, metadata=["sex"]) as file:
+            assert file.profile_metadata["sex"].tolist() == ["f", "m"]
+
+
+def test_decimal_and_empty_columns_of_parquet_are_expression(tmp_path):
+    genes = [f"ENSG{number:011d}" for number in range(4)]
+    columns = {"sample": ["a", "b", "c"], "note": [None] * 3, genes[0]: [1.5, 2.5, 3.5]}
+    columns |= {genes[1]: [Decimal("1.25"), None, Decimal("7")], genes[2]: [None] * 3, genes[3]: [True, False, True]}
+    pd.DataFrame(columns).to_parquet(tmp_path / "x.parquet", index=False)
+    with open_expression(tmp_path / "x.parquet") as file:
+        assert file.gene_ids.tolist() == genes[:3]
+        assert list(file.profile_metadata) == ["note", genes[3]]
+        np.testing.assert_array_equal(file.read(), [[1.5, 1.25, np.nan], [2.5, np.nan, np.nan], [3.5, 7, np.nan]])
 
 
 def test_a_sample_that_begins_with_marks_is_no_metadata(tmp_path):
@@ -1202,3 +1292,182 @@ def test_metadata_of_padded_digits_stay_text(tmp_path):
         assert file.profile_metadata["plate"].tolist() == ["007", "012", "0012"]
         assert file.profile_metadata["dose"].tolist() == [0.5, 0, 10]
         assert file.gene_metadata["entrez"].tolist() == ["0012"]
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".parquet"])
+def test_numbers_of_genes_are_no_sample(ending, tmp_path):
+    path = tmp_path / f"x{ending}"
+
+    def write(frame):
+        frame.to_parquet(path, index=False) if ending == ".parquet" else frame.to_csv(path, sep="\t", index=False)
+
+    numbers = {"Entrez_Gene_Id": [7157, 4609], "Chr.": [17, 8], "txStart": [7661779.0, np.nan]}
+    write(pd.DataFrame({"Hugo_Symbol": ["TP53", "MYC"], **numbers, "TCGA-02-0001": [1.5, 2], "TCGA-02-0003": [3.5, 4]}))
+    with open_expression(path) as file:
+        assert file.profile_ids.tolist() == ["TCGA-02-0001", "TCGA-02-0003"]
+        assert list(file.gene_metadata) == list(numbers)
+        assert file.gene_metadata["Entrez_Gene_Id"].tolist() == [7157, 4609]
+        np.testing.assert_array_equal(file.read(), [[1.5, 2], [3.5, 4]])
+    # Where rows are profiles, these are genes: GC codes for a protein.
+    write(pd.DataFrame({"sample": ["a", "b"], "site": ["x", "y"], "GC": [1.5, 2], "Length": [3, 4], "TP53": [3.5, 4]}))
+    with open_expression(path) as file:
+        assert file.gene_ids.tolist() == ["GC", "Length", "TP53"]
+        assert list(file.profile_metadata) == ["site"]
+        np.testing.assert_array_equal(file.read(), [[1.5, 3, 3.5], [2, 4, 4]])
+    # What follows expression is expression, whatever it is called.
+    write(pd.DataFrame({"gene": ["A", "B"], "before": [1.5, 2], "end": [3.5, 4]}))
+    with open_expression(path) as file:
+        assert file.profile_ids.tolist() == ["before", "end"]
+
+
+@pytest.mark.parametrize("text", ["ENSG00000000003.14\t723\nENSG00000000005.6\t0\n", "GSM1,1.5,,2\nGSM2,2.5,3,4\n"])
+def test_a_first_line_of_numbers_is_no_header(text, tmp_path):
+    path = tmp_path / "counts.txt"
+    path.write_text(text)
+    for rows in ("auto", "genes"):
+        with pytest.raises(ExpressionFileError, match=r"counts\.txt: got .* It has no header: add a line that names"):
+            open_expression(path, rows=rows)
+    path.write_text("my genes\t101\n" + text.replace(",", "\t").replace("\t\t2", "").replace("\t3\t4", ""))
+    with open_expression(path, rows="genes") as file:
+        assert file.profile_ids.tolist() == ["101"]
+        assert file.shape == (1, 2)
+
+
+@pytest.mark.parametrize("ids", [["x,y,z", "u,v"], ["a;b;c;d", "e"], ["a, b", 'c "d", e'], ["p\tq", "r,s"]])
+def test_names_with_other_delimiters_are_read_back(ids, tmp_path):
+    path = tmp_path / "w.tsv"
+    for profile_ids, gene_ids in ((["a", "b"], ids), (ids, ["a", "b"]), (ids, ids)):
+        write_expression(path, [[1, 2], [3, 4]], profile_ids=profile_ids, gene_ids=gene_ids)
+        with open_expression(path) as file:
+            assert file.profile_ids.tolist() == profile_ids
+            assert file.gene_ids.tolist() == gene_ids
+            np.testing.assert_array_equal(file.read(), [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'gene\t"lung, ctl, 1"\t"lung, ctl, 2"\nTP53\t1\t2\n',
+        "gene\tlung, ctl, 1\tlung, ctl, 2\nTP53\t1\t2\n",
+        '"gene";"lung, ctl, 1";"lung, ctl, 2"\n"TP53";1;2\n',
+        'gene,"lung, ctl, 1","lung, ctl, 2"\nTP53,1,2\n',
+        "#Gene\tlung, ctl, 1\tlung, ctl, 2\nTP53\t1\t2\n",
+    ],
+)
+def test_commas_in_names_separate_nothing(text, tmp_path):
+    (tmp_path / "x").write_text(text)
+    with open_expression(tmp_path / "x") as file:
+        assert file.profile_ids.tolist() == ["lung, ctl, 1", "lung, ctl, 2"]
+        np.testing.assert_array_equal(file.read(), [[1], [2]])
+
+
+def test_metadata_and_layers_that_are_not_there_are_said(expression, tmp_path):
+    X, described = expression
+    frame = pd.DataFrame({"sample": ["GSM1", "GSM2"], "age": [50, 60], "TP53": [1.5, 2], "MYC": [3.5, 4]})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    frame.to_parquet(tmp_path / "x.parquet", index=False)
+    for name in ("x.csv", "x.parquet"):
+        with pytest.raises(
+            ValueError, match=rf"^Got metadata=Age, but expected columns of {name}: sample, age, TP53, MYC"
+        ):
+            open_expression(tmp_path / name, metadata=["Age"])
+        with open_expression(tmp_path / name, metadata="age") as file:
+            assert file.gene_ids.tolist() == ["TP53", "MYC"]
+            assert file.profile_metadata["age"].tolist() == [50, 60]
+    for ending in (".gctx", ".parquet", ".tsv"):
+        write_expression(tmp_path / f"y{ending}", X, **described)
+        with pytest.raises(ValueError, match=rf"Got layer='counts', but .*y{ending} is no h5ad file"):
+            open_expression(tmp_path / f"y{ending}", layer="counts")
+
+
+def test_names_of_columns_have_no_spaces_around_them(tmp_path):
+    (tmp_path / "x.csv").write_text("sample, age, site ,TP53\ns1,50,a,1.5\ns2,60,b,2\n")
+    with open_expression(tmp_path / "x.csv", metadata=["age"]) as file:
+        assert file.gene_ids.tolist() == ["TP53"]
+        assert file.profile_metadata["age"].tolist() == [50, 60]
+        assert list(file.profile_metadata) == ["age", "site"]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("number", ["1e39", "-3.5e38", "1" + "0" * 400])
+def test_text_that_single_precision_does_not_hold_is_refused(number, compressed, tmp_path):
+    text = f"gene\tGSM1\tGSM2\tGSM3\nTP53\t{number}\t1.5\t-Inf\nMYC\tinf\t3.4028234e38\t2\nEGFR\t\t{number}\t3\n"
+    (tmp_path / "x").write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
+    with open_expression(tmp_path / "x") as file:
+        for gene, profile in (("TP53", "GSM1"), ("EGFR", "GSM2")):
+            message = rf"got '{number[:50]}' in row '{gene}', column '{profile}', but expected numbers below 3\.4e38"
+            with pytest.raises(ExpressionFileError, match=message):
+                file.read(genes=gene)
+        np.testing.assert_array_equal(file.read(genes="MYC"), np.array([[np.inf], [3.4028234e38], [2]], np.float32))
+        assert file.read("GSM3", "TP53") == -np.inf
+
+
+SERIES = """\
+!Series_title\t"A ""small"" series"
+!Series_geo_accession\t"GSE1"
+
+!Sample_title\t"lung, 1"\t"lung, 2"
+!Sample_geo_accession\t"GSM1"\t"GSM2"
+!Sample_characteristics_ch1\t"age: 50"\t"age: 61"
+!Sample_characteristics_ch1\t"tissue: lung"\t""
+!Sample_characteristics_ch1\t"sex: f"\t"smoker: no"
+!Sample_characteristics_ch1\t"batch 1"\t"batch 2"
+!series_matrix_table_begin
+"ID_REF"\t"GSM1"\t"GSM2"
+"1007_s_at"\t7.5\t8
+"1053_at"\tnull\t5.25
+!series_matrix_table_end
+"""
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_series_matrices_of_geo_are_read(compressed, tmp_path):
+    content = SERIES.encode()
+    (tmp_path / "x").write_bytes(gzip.compress(content) if compressed else content)
+    with open_expression(tmp_path / "x") as file:
+        assert file.format == "GEO series matrix"
+        assert file.profile_ids.tolist() == ["GSM1", "GSM2"]
+        assert file.gene_ids.tolist() == ["1007_s_at", "1053_at"]
+        np.testing.assert_array_equal(file.read(), [[7.5, np.nan], [8, 5.25]])
+        np.testing.assert_array_equal(file.read("GSM2", ["1053_at", "1007_s_at"]), [[5.25, 8]])
+        metadata = {name: column.tolist() for name, column in file.profile_metadata.items()}
+    assert metadata == {
+        "title": ["lung, 1", "lung, 2"],
+        "geo_accession": ["GSM1", "GSM2"],
+        "age": [50, 61],
+        "tissue": ["lung", None],
+        "characteristics_ch1": ["sex: f", "smoker: no"],
+        "characteristics_ch1 2": ["batch 1", "batch 2"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            SERIES.partition("!series_matrix_table_end")[0],
+            "ends without the line '!series_matrix_table_end': it is trunc",
+        ),
+        (SERIES.partition(".25")[0], "ends without the line"),
+        (SERIES[:-10], r"got 1 fields, but expected 3.* Is the file complete"),
+        (SERIES.partition("!series_matrix_table_begin")[0], "has no line '!series_matrix_table_begin'"),
+        (SERIES.replace('"1007_s_at"\t7.5\t8\n"1053_at"\tnull\t5.25\n', ""), "table is empty, .* supplementary files"),
+        (SERIES.replace('"ID_REF"\t"GSM1"\t"GSM2"\n', "!series_matrix_table_end\n"), "table is empty"),
+        (SERIES.replace("\tnull", "\tlow"), "got 'low' in row '1053_at', column 'GSM1'"),
+        (SERIES.replace("\tnull", ""), "got 2 fields, but expected 3"),
+        (SERIES.replace('\t"lung, 2"', ""), "got 1 fields in the line '!Sample_title', but expected one for each of 2"),
+    ],
+)
+def test_what_is_wrong_with_series_matrices_is_said(content, message, tmp_path):
+    (tmp_path / "x").write_text(content)
+    with pytest.raises(ExpressionFileError, match=message), open_expression(tmp_path / "x") as file:
+        file.read()
+
+
+def test_comments_are_no_gct(tmp_path):
+    (tmp_path / "x").write_text("#1. of our tables\ngene\tGSM1\nTP53\t1.5\n")
+    with open_expression(tmp_path / "x") as file:
+        assert file.gene_ids.tolist() == ["TP53"]
+    (tmp_path / "x").write_text(GCT.replace("#1.2\n", "#1.2\t\t\r\n"))
+    with open_expression(tmp_path / "x") as file:
+        assert file.format == "GCT 1.2"

@@ -940,6 +940,13 @@ def test_a_folder_of_that_name_is_an_error(tmp_path):
         load_model(tmp_path / "model.dgex")
 
 
+def test_a_name_without_room_for_what_is_hidden_is_an_error(profiles, tmp_path):
+    model = KNNGeneRegressor().fit(*profiles)
+    with pytest.raises(OSError, match="of 255 bytes, but expected at most 245"):
+        save_model(model, tmp_path / ("m" * 250 + ".dgex"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_another_program_left_half_written_is_replaced(profiles, path):
     path.with_name(f".{path.name}.part").write_text("left by a crash")
     load_model(saved_knn(path, profiles))

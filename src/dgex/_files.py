@@ -16,6 +16,9 @@ if sys.platform != "win32":
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
+# What the names of hidden files end in at most.
+LONGEST_ENDING = "progress"
+
 # Bytes that a file takes beyond its numbers, generously.
 OVERHEAD_BYTES = 2**20
 
@@ -29,7 +32,9 @@ def followed(path: Path) -> Path:
     """The file that a link leads to, or the path itself."""
     try:
         return path.resolve() if path.is_symlink() else path
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            return path
         raise OSError(f"{path} is a link that leads to itself. Remove it, or choose another name.") from None
 
 
@@ -42,6 +47,7 @@ def require_destination(path: Path, *inputs: str | os.PathLike[str] | None) -> N
     folder = path.absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder} to write {path.name} into. Create it first.")
+    require_short_name(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but expected the name of a file to write.")
     if path.exists() and not path.is_file():
@@ -51,6 +57,18 @@ def require_destination(path: Path, *inputs: str | os.PathLike[str] | None) -> N
     for source in inputs:
         if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
             raise ValueError(f"Got {path} to read and to write, but expected two files. Write under another name.")
+
+
+def require_short_name(path: Path) -> None:
+    """Raise unless there is room in the name of a file for what is hidden beside it while it is written."""
+    folder = path.absolute().parent
+    most = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    n_bytes, n_hidden = (len(os.fsencode(each.name)) for each in (path, hidden(path, LONGEST_ENDING)))
+    if 0 < most < n_hidden:
+        raise OSError(
+            f"Got the file name {path.name!r} of {n_bytes} bytes, but expected at most {most - n_hidden + n_bytes}: "
+            f"while it is written, a file called .NAME.{LONGEST_ENDING} is beside it. Choose a shorter name."
+        )
 
 
 def require_space(path: Path, n_bytes: int) -> None:

@@ -17,6 +17,8 @@ from dgex._base import last_step
 from dgex._frames import is_missing
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile
+from dgex.io._destination import in_single_precision
+from dgex.io._metadata import with_missing
 from dgex.preprocessing import find_genes
 
 # Bytes of the profiles that are written at a time; about eight times as many are in memory.
@@ -59,9 +61,13 @@ class InferencePlan:
         metadata = {ROLE: self.roles}
         for name, column in self.source.gene_metadata.items():
             if name != ROLE:
-                taken = np.full(len(self.gene_ids), None if column.dtype.kind not in "iufb" else np.nan, dtype=object)
-                taken[there] = column[self.columns[there]]
-                metadata[name] = taken.astype(np.float64) if column.dtype.kind in "iufb" else taken
+                taken, missing = np.zeros(len(self.gene_ids), column.dtype), np.ones(len(self.gene_ids), dtype=bool)
+                taken[there], missing[there] = column[self.columns[there]], False
+                if column.dtype.kind in "iufb":
+                    metadata[name] = with_missing(taken, missing)
+                else:
+                    taken[missing] = None
+                    metadata[name] = taken
         return metadata | self.reliability
 
     @property
@@ -100,8 +106,9 @@ class InferencePlan:
 
     @property
     def chunk_size(self) -> int:
-        """Profiles at a time."""
-        n_profiles = max(1, CHUNK_BYTES // (4 * len(self.gene_ids)))
+        """Profiles at a time: few enough for what is written, and for what is read unless that costs a block."""
+        of_result, of_source = (max(1, CHUNK_BYTES // (4 * n)) for n in (len(self.gene_ids), self.source.shape[1]))
+        n_profiles = min(of_result, max(of_source, BLOCK_ROWS))
         return n_profiles // BLOCK_ROWS * BLOCK_ROWS or n_profiles
 
     def chunks(self, start: int, stop: int | None = None) -> Iterator[slice]:
@@ -119,6 +126,7 @@ class InferencePlan:
         there = self.columns >= 0
         X = np.full((rows.stop - rows.start, len(self.landmarks)), np.nan, dtype=self.source.dtype)
         X[:, there] = self.source.read(rows, self.columns[there])
+        in_single_precision(X, self.source.profile_ids[rows], self.landmarks)  # as they are written
         absent = np.isnan(X)
         if not absent.any():
             return X

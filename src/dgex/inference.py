@@ -13,21 +13,17 @@ from typing import Any
 import numpy as np
 
 from dgex._files import require_destination
-from dgex._frames import is_missing
 from dgex._plan import ROLE, InferencePlan, inference_plan
 from dgex._progress import Progress
 from dgex._validation import listed, warn_user
-from dgex.io import ExpressionFile, ExpressionFileError, create_expression, open_expression
+from dgex.io import ExpressionFile, ExpressionFileError, ExpressionWriter, create_expression, open_expression
 from dgex.io._delimited import PROFILE_ID
 from dgex.io._destination import TAKEN_NAMES
-from dgex.io._gct import NULL
 from dgex.io._h5ad import data_frame
-from dgex.io._source import as_text
+from dgex.io._metadata import categories_of
 from dgex.preprocessing import find_genes
 
 __all__ = ["predict_anndata", "predict_to_file"]
-
-Metadata = Mapping[str, np.ndarray]
 
 
 def predict_to_file(
@@ -45,9 +41,10 @@ def predict_to_file(
     """Infer the targets of all profiles of a file, and write them and the measured landmarks into another.
 
     Reading, inference and writing go on at the same time, some profiles at a time: memory does not grow with their
-    number. The file written has the landmarks, as measured, before the targets, and says which is which in the gene
-    metadata "role": "landmark", "target", or "imputed", a landmark that was not measured and has the mean of training
-    (NaN with ``missing="nan"``). Metadata of profiles and landmarks are taken over. Text holds no metadata.
+    number, but for their ids and metadata, and for sources in .npz, which are read at once. The file written has the
+    landmarks, as measured, before the targets, and says which is which in the gene metadata "role": "landmark",
+    "target", or "imputed", a landmark that was not measured and has the mean of training (NaN with
+    ``missing="nan"``). Metadata of profiles and landmarks are taken over. Text holds no metadata.
 
     Parameters
     ----------
@@ -275,17 +272,16 @@ def _inferred(plan: InferencePlan, verbose: bool) -> Iterator[tuple[slice, np.nd
 def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool, verbose: bool) -> None:
     """Read ahead, infer, and write behind."""
     source, n_profiles = plan.source, len(plan.source.profile_ids)
-    metadata = _storable(source.profile_metadata), _storable(plan.gene_metadata)
     writer = create_expression(
         destination,
         profile_ids=source.profile_ids,
         gene_ids=plan.gene_ids,
-        profile_metadata=metadata[0],
-        gene_metadata=metadata[1],
+        profile_metadata=_storable(source.profile_metadata),
+        gene_metadata=_storable(plan.gene_metadata),
         compression=compression,
         resume=resume,
     )
-    if resume and not writer.part.exists() and _is_finished(plan, metadata, destination):
+    if resume and not writer.part.exists() and _is_finished(plan, writer, destination):
         return
     _warn_of_replaced(plan)
     with writer, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as scribe:
@@ -321,7 +317,7 @@ def _storable(metadata: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return columns
 
 
-def _is_finished(plan: InferencePlan, metadata: tuple[Metadata, Metadata], destination: Path) -> bool:
+def _is_finished(plan: InferencePlan, writer: ExpressionWriter, destination: Path) -> bool:
     """Whether the destination is what an earlier call has made of the same model and source."""
     if not destination.exists():
         return False
@@ -329,35 +325,22 @@ def _is_finished(plan: InferencePlan, metadata: tuple[Metadata, Metadata], desti
         with open_expression(destination) as file:
             ids = (file.profile_ids, plan.source.profile_ids), (file.gene_ids, plan.gene_ids)
             same = all(np.array_equal(*pair) for pair in ids)
-            same = same and all(map(_say_the_same, metadata, (file.profile_metadata, file.gene_metadata)))
+            pairs = (
+                (writer.profile_metadata, file.profile_metadata),
+                (writer.gene_metadata, file.gene_metadata),
+            )
+            for given, stored in pairs:
+                same = same and set(given) == set(stored)
+                same = same and all(_equal(writer.as_read(column), stored[name]) for name, column in given.items())
             return same and _holds(plan, len(file.profile_ids), file.read)
     except ExpressionFileError:
         return False
 
 
-def _say_the_same(metadata: Metadata, stored: Metadata) -> bool:
-    """Whether a file has these metadata, in whatever types."""
-    return set(metadata) == set(stored) and all(_equal(column, stored[name]) for name, column in metadata.items())
-
-
 def _equal(column: np.ndarray, stored: np.ndarray) -> bool:
-    """Whether numbers are equal numbers, and text is equal text or that of numbers."""
-    are_numbers = [np.asarray(values).dtype.kind in "iufb" for values in (column, stored)]
-    pairs = [_plain(values, numbers=any(are_numbers)) for values in (column, stored)]
-    return pairs[0] == pairs[1]
-
-
-def _plain(column: np.ndarray, *, numbers: bool) -> list[float | str | None]:
-    """Values as text or as numbers, as far as they are some; None for those that a format has for missing ones."""
-    texts = [None if is_missing(value) else as_text(value).strip() for value in column]
-    return [None if text in (None, NULL) else _number(text) if numbers else text for text in texts]
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float({"True": 1, "False": 0}.get(text, text))
-    except ValueError:
-        return text
+    """Whether columns have the same values, of the same kind and of the same categories."""
+    same = column.dtype.kind == stored.dtype.kind and categories_of(column) == categories_of(stored)
+    return same and np.array_equal(column, stored, equal_nan=column.dtype.kind == "f")
 
 
 def _require_same_inference(plan: InferencePlan, writer: Any) -> None:

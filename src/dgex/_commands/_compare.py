@@ -15,7 +15,7 @@ from dgex._base import last_step
 from dgex._commands._genes import opened_beside
 from dgex._commands._predict import fitted_model, gene_names, is_weights
 from dgex._files import require_destination, whole
-from dgex._plan import ROLE, inference_plan, warn_of_inferred
+from dgex._plan import inference_plan, roles_before, warn_of_inferred
 from dgex._validation import listed, warn_user
 from dgex.io import ExpressionFile, open_expression
 from dgex.metrics import comparison_table, genewise_correlation, genewise_mae
@@ -65,8 +65,9 @@ class InferredFile(Candidate):
     def __init__(self, file: ExpressionFile, measured: ExpressionFile):
         self.file = file
         self.profiles = measured.profile_ids
-        if ROLE in file.gene_metadata:
-            is_target = file.gene_metadata[ROLE] == "target"
+        roles = roles_before(file)
+        if roles is not None:
+            is_target = np.array([role == "target" for role in roles])
         else:
             is_target = ~copied(file, measured)
             if not is_target.all():

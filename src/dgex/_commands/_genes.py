@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+from codecs import BOM_UTF8
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,11 @@ import numpy as np
 from dgex._validation import listed
 from dgex.io import ExpressionFile, ExpressionFileError, open_expression
 from dgex.io._delimited import PROFILE_ID
+from dgex.io._header import DELIMITERS
+from dgex.io._identifiers import ID_NAME
+from dgex.io._open import has_layers, is_gct
+from dgex.io._source import damage_explained
+from dgex.io._text import GZIP, is_number, split
 from dgex.preprocessing import find_genes
 
 # Larger files are not lists of genes.
@@ -18,24 +26,57 @@ LARGEST_LIST = 2**24
 
 def gene_list(path: str, *, rows: str = "auto", metadata: Sequence[str] = ()) -> np.ndarray:
     """Names of genes: one in each line of a file, or all those of a file of expression, which is read as told."""
-    content = Path(path).read_bytes() if Path(path).stat().st_size < LARGEST_LIST else b"\0"
-    if not any(mark in content for mark in (b"\0", b"#1.", b"\x1f\x8b")):
-        try:
-            lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not text in UTF-8: {error}. Save it as UTF-8.") from error
-        lines = [line for line in lines if line and not line.startswith("#")]
-        if not any(separator in line for line in lines for separator in "\t,;"):
-            return named_genes(path, lines)
+    lines = lines_of(path)
+    names = None if lines is None else lone_fields(lines)
+    if names is not None:
+        return named_genes(path, names)
     try:
         with opened_beside(path, rows=rows, metadata=metadata, layer=None) as expression:
+            require_named_columns(expression)
             return expression.gene_ids
     except ExpressionFileError as error:
         raise ExpressionFileError(f"{error} (A list of genes has one name in each line, and nothing else.)") from error
 
 
+def lines_of(path: str) -> list[str] | None:
+    """Lines of text but for comments, decompressed if need be; None if the file is something else."""
+    with damage_explained(Path(path)), Path(path).open("rb") as file:
+        content = file.read(LARGEST_LIST)  # once, since it may be a pipe
+        if content.startswith(GZIP) and len(content) < LARGEST_LIST:
+            content = gzip.GzipFile(fileobj=BytesIO(content)).read(LARGEST_LIST)
+    if len(content) == LARGEST_LIST or b"\0" in content or is_gct(content.removeprefix(BOM_UTF8)):
+        return None
+    try:
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error}. Save it as UTF-8.") from error
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def lone_fields(lines: Sequence[str]) -> list[str] | None:
+    """The only field of each line, without quotation marks; None if a line has several."""
+    fields = [[split(line, delimiter, quoted=True) for delimiter in DELIMITERS] for line in lines]
+    if any(len(parts) > 1 for line in fields for parts in line):
+        return None
+    return [line[0][0] for line in fields]
+
+
+def require_named_columns(expression: ExpressionFile) -> None:
+    """Raise if what names the columns of a table is rather the first line of a list: a gene and a number."""
+    corner, columns = expression.rows_called, expression.profile_ids
+    if corner and not ID_NAME.fullmatch(corner) and len(columns) == 1 and is_number(columns[0]):
+        raise ExpressionFileError(
+            f"{expression.path}: got {corner!r} and {columns[0]!r} in the first line, but expected names of columns. "
+            "It has no header: add one, such as 'gene' and 'number', or leave the genes only."
+        )
+
+
 def opened_beside(path: str, *, rows: str, metadata: Sequence[str], layer: str | None) -> ExpressionFile:
-    """Open a file beside the one that the options are about: what dgex has written itself needs none of them."""
+    """Open a file beside the one that the options are about: what dgex has written itself needs none of them.
+
+    The layer is that of a format with layers; of another, the only matrix is read.
+    """
+    layer = layer if layer is not None and has_layers(Path(path)) else None
     try:
         file = open_expression(path, rows=rows, metadata=metadata, layer=layer)
         if rows != "genes" or file.rows_called != PROFILE_ID:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dgex._frames import dense
+from dgex.io._ahead import as_slice
 from dgex.io._h5ad import SparseMatrix, values_of
 from dgex.io._hdf5 import floating, selected
 from dgex.io._source import ExpressionFile, ExpressionFileError
@@ -36,6 +37,7 @@ class AnnDataExpression(ExpressionFile):
             raise ExpressionFileError(f"Got an AnnData with values of type {matrix.dtype}, but expected numbers.")
         self.layers = tuple(adata.layers)
         self._matrix = SparseMatrix(matrix.group) if hasattr(matrix, "group") else matrix
+        self._goes_through = not getattr(self._matrix, "by_row", getattr(matrix, "format", "csr") != "csc")
         super().__init__(
             path,
             profile_ids=adata.obs_names,
@@ -51,7 +53,9 @@ class AnnDataExpression(ExpressionFile):
             return matrix.selected(rows, columns, self.dtype)
         if hasattr(matrix, "chunks"):  # of HDF5
             return selected(matrix, rows, columns, self.dtype)
-        return dense(matrix[rows])[:, columns].astype(self.dtype, copy=False)
+        if self._goes_through:  # of columns in memory, those are taken first
+            return dense(matrix[:, columns][as_slice(rows)]).astype(self.dtype, copy=False)
+        return dense(matrix[as_slice(rows)][:, columns]).astype(self.dtype, copy=False)
 
     def __repr__(self) -> str:
         return f"<{self.format} object: {self.shape[0]} profiles x {self.shape[1]} genes>"

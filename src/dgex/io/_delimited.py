@@ -3,75 +3,30 @@
 from __future__ import annotations
 
 import gzip
-import re
-from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BufferedIOBase
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
 from dgex._validation import listed
 from dgex.io._destination import ExpressionWriter
+from dgex.io._header import Header, read_header
+from dgex.io._identifiers import describing, look_like_genes, require_columns, require_ids, warn_of_text_among
 from dgex.io._source import ExpressionFile, ExpressionFileError
-from dgex.io._text import MISSING, TextTable, fitted, next_line, number_of, open_lines, split, text_of, typed
-
-DELIMITERS = "\t,;"
-
-# Lines that are looked at to tell numbers from annotation.
-N_SAMPLED = 20
-
-# Leading columns of these names describe genes, though they may hold numbers.
-ANNOTATION = frozenset(
-    {
-        "chr",
-        "chrom",
-        "chromosome",
-        "coord",
-        "start",
-        "end",
-        "stop",
-        "strand",
-        "length",
-        "entrez",
-        "entrezid",
-        "entrez_id",
-        "gc",
-        "gc_content",
-        "gene_length",
-    }
-)
-
-# How missing values of metadata are written.
-MISSING_TEXT = frozenset({"", "NA", "NaN", "nan"})
-
-# Level of gzip for tables, unless told: higher ones take longer and hardly save anything on numbers.
-TEXT_COMPRESSION = 4
+from dgex.io._text import MISSING_TEXT, TextTable, is_missing_text, is_number, typed
 
 # What the first column is called where dgex has written the file: a profile per row, and nothing but expression.
 PROFILE_ID = "profile_id"
 
-# What the first column is called in files whose rows are genes, or profiles.
-CALLED_GENES = re.compile(r"gene|probe|symbol|target|ensembl|transcript|feature", re.IGNORECASE)
-CALLED_PROFILES = re.compile(r"sample|profile|cell|barcode|subject|patient|individual|run", re.IGNORECASE)
+# Cells of a column that are looked at, over all of the file, to tell numbers from text.
+N_CELLS = 1000
 
-# What the column of identifiers is called, rather than a sample ("sample 1" is not such a name).
-ID_NAME = re.compile(
-    r"(\W|_|(gene|probe|symbol|target|ensembl|entrez|hugo|transcript|feature|otu|sample|profile|cell|barcode|subject|patient"
-    r"|individual|run|id|ref|name|accession|version|stable|set)s?(?![a-z]{3}))+",
-    re.IGNORECASE,
-)
-
-# Numbers that are expression rather than ids: "2.1" may be a patient and a visit.
-EXPRESSION = re.compile(r"-?\d+\.\d{3,}(e[-+]?\d+)?", re.IGNORECASE)
+# Level of gzip for tables, unless told: higher ones take longer and hardly save anything on numbers.
+TEXT_COMPRESSION = 4
 
 # What there may be around a field.
 SPACES = " \t\ufeff"
-
-# What identifiers look like.
-GENES = re.compile(r"ENS[A-Z]*[GTP]\d{6,}|.+_at$|ILMN_\d+|[NX][MR]_\d+|b\d{4}$")
-PROFILES = re.compile(r"GSM\d+|[SED]RR\d+|NA\d{5}|HG\d{5}|TCGA-|GTEX-")
 
 
 class DelimitedFile(ExpressionFile):
@@ -90,16 +45,19 @@ class DelimitedFile(ExpressionFile):
     format = "delimited text"
 
     def __init__(self, path: Path, rows: str, metadata: Sequence[str]):
-        names, sample, n_header_lines, delimiter = read_head(path)
-        values = value_fields(path, names, sample, metadata)
-        self._table = TextTable(path, n_header_lines, names, values, delimiter, quoted=True)
+        header = read_header(path)
+        require_columns(path, metadata, header.names)
+        self.rows_called = header.names[0]
+        values = value_fields(path, header, metadata)
+        self._table = TextTable(path, header.n_lines, header.names, values, header.delimiter, quoted=True)
         if not self._table.ids:
             raise ExpressionFileError(f"{path}: got a header and no rows, but expected at least one.")
-        columns = [names[index].strip() for index in values]
-        self.rows_called = names[0].strip()
-        self._rows_are_genes = rows_are_genes(path, rows, self.rows_called, self._table.ids, columns)
+        self._rows_are_genes = told_by_all_rows(self._table, rows, metadata)
+        self._goes_through = self._rows_are_genes or self._table.is_compressed
+        columns = [header.names[index] for index in self._table.value_fields]
         require_ids(path, self._table.ids, f"the first column ({self.rows_called or 'without a name'})")
         require_ids(path, columns, "the first line")
+        warn_of_text_among(path, header.names, self._table.value_fields, metadata)
         described = {name: typed(column, MISSING_TEXT) for name, column in self._table.metadata.items()}
         dtype = np.dtype(np.float32)
         if self._rows_are_genes:
@@ -148,97 +106,48 @@ def plain(name: str) -> str:
     return '"{}"'.format(name.replace('"', '""')) if any(mark in name for mark in '\t\n\r"') else name
 
 
-def read_head(path: Path) -> tuple[list[str], list[list[str]], int, str]:
-    """The names of all columns, the fields of the first rows, the number of lines before them, and the delimiter."""
-    with open_lines(path) as file:
-        n_header_lines, comment = 1, ""
-        while (line := next_line(file, path).removeprefix(BOM_UTF8)).startswith(b"#") or line.strip() == b"":
-            if not line:
-                raise ExpressionFileError(f"{path} holds no table: got comments or blank lines only.")
-            n_header_lines += 1
-            comment = text_of(line) if line.startswith(b"#") else comment
-        header = text_of(line)
-        if is_header_of(comment, header):
-            header, first_lines, n_header_lines = comment[1:].lstrip(), [line], n_header_lines - 1
-        else:
-            first_lines = []
-        delimiter = max(DELIMITERS, key=header.count)
-        if delimiter not in header:
-            raise ExpressionFileError(
-                f"{path}: got {header[:50]!r} as the header, but expected names separated by tabs, commas or "
-                "semicolons."
-            )
-        lines = chain(first_lines, iter(lambda: next_line(file, path), b""))
-        rows = (split(text_of(line), delimiter, quoted=True) for line in lines if line.strip())
-        sample = list(islice(rows, N_SAMPLED))
-    names = split(header, delimiter, quoted=True)
-    if sample and len(sample[0]) == len(names) + 1:
-        filled_up = ID_NAME.fullmatch(names[0].strip()) and not any("".join(row[len(names) :]) for row in sample)
-        names = names if filled_up else ["", *names]  # as R writes row names
-    while len(names) > 1 and not names[-1].strip():
-        names.pop()
-    return names, sample, n_header_lines, delimiter
-
-
-def is_header_of(comment: str, line: str) -> bool:
-    """Whether a line that begins with "#" names the fields of the line that follows it, which is no header itself."""
-    delimiter = max(DELIMITERS, key=comment.count)
-    names = split(comment[1:].strip(), delimiter, quoted=True)
-    fields = fitted(split(line, delimiter, quoted=True), len(names))
-    has_numbers = any(is_number(field) and field.strip().lower() not in MISSING for field in fields[1:])
-    first, of_line = names[0].strip(), fields[0].strip()
-    is_named, is_header = ID_NAME.fullmatch(first), of_line == "" or ID_NAME.fullmatch(of_line)
-    return bool(len(fields) == len(names) > 1 and has_numbers and is_named and not is_header)
-
-
-def value_fields(
-    path: Path, names: Sequence[str], sample: Sequence[Sequence[str]], metadata: Sequence[str]
-) -> np.ndarray:
-    """Which columns are expression: those of numbers, but for the leading ones that describe.
-
-    A column of numbers may have a cell that is none, which is an error once it is read. Beyond the first column of
-    expression, one text over and over among numbers is a mark, which must not take a whole sample away.
-    """
-    unknown = [name for name in metadata if name not in names]
-    if unknown:
-        raise ValueError(f"Got metadata={listed(unknown)}, but expected columns of {path.name}: {listed(names)}.")
-
-    def describes(index: int, marks: int = 0) -> bool:
-        """Whether most cells are text, and not so few texts over and over that they are marks."""
-        given = [row[index] for row in sample if index < len(row) and row[index].strip().lower() not in MISSING]
-        texts = [cell for cell in given if not is_number(cell)]
-        are_marks = len(set(texts)) <= marks and len(texts) < len(given)
-        return names[index] in metadata or (len(texts) > len(given) / 2 and not are_marks)
-
-    first = 1
-    leading = frozenset() if names[0].strip() == PROFILE_ID else ANNOTATION
-    while first < len(names) and (describes(first) or names[first].strip().lower() in leading):
-        first += 1
-    fields = [index for index in range(first, len(names)) if not describes(index, marks=1)]
-    if not fields:
+def value_fields(path: Path, header: Header, told: Collection[str]) -> np.ndarray:
+    """Which columns are expression, as far as the first rows tell, which may be genes."""
+    names = header.names
+    cells = {index: [row[index] for row in header.sample if index < len(row)] for index in range(1, len(names))}
+    described = metadata_fields(names, cells, told, of_genes=names[0] != PROFILE_ID)
+    fields = np.setdiff1d(np.arange(1, len(names)), described)
+    if not len(fields):
         raise ExpressionFileError(
             f"{path}: got {len(names)} columns and none of numbers, but expected an id and expression. Is it a table "
             "of expression, with a decimal point and not a comma?"
         )
-    return np.array(fields)
+    return fields
 
 
-def is_number(text: str) -> bool:
-    """Whether a field is a number or missing."""
-    try:
-        number_of(text)
-    except ValueError:
-        return False
-    return True
+def told_by_all_rows(table: TextTable, rows: str, told: Collection[str]) -> bool:
+    """Whether rows are genes; of what the first rows made metadata, only what all rows do stays that."""
+    names = table.names
+    taken = np.setdiff1d(np.arange(1, len(names)), table.value_fields)
+    cells = {index: table.metadata[names[index]][:: max(1, len(table.ids) // N_CELLS)] for index in taken}
+    table.keep_metadata(metadata_fields(names, cells, told, of_genes=names[0] != PROFILE_ID))
+    columns = [names[index] for index in table.value_fields]
+    are_genes = rows_are_genes(table.path, rows, names[0], table.ids, columns)
+    if not are_genes:
+        table.keep_metadata(metadata_fields(names, cells, told, of_genes=False))
+    return are_genes
 
 
-def require_ids(path: Path, ids: Sequence[str], where: str) -> None:
-    """Raise if these are numbers such as expression, which a table without ids, or without a header, has there."""
-    if sum(bool(EXPRESSION.fullmatch(name)) for name in ids) > len(ids) / 2:
-        raise ExpressionFileError(
-            f"{path}: got numbers ({listed(ids[:3])}) in {where}, but expected ids. Write the table with the ids "
-            "of its profiles and genes."
-        )
+def metadata_fields(
+    names: Sequence[str], cells: Mapping[int, Sequence[str]], told: Collection[str], *, of_genes: bool
+) -> list[int]:
+    """Which columns describe, by their names and by cells of some of them; the others are expression.
+
+    Before the first column of expression, one with more text than numbers is text. Beyond, a single number makes it
+    expression, so that no sample is lost for cells that are none: these are an error once they are read.
+    """
+
+    def is_text(index: int, leads: bool) -> bool:
+        given = [cell for cell in cells.get(index + 1, ()) if not is_missing_text(cell)]
+        n_numbers = sum(map(is_number, given))
+        return n_numbers < len(given) / 2 if leads else n_numbers == 0 < len(given)
+
+    return [1 + index for index in describing(names[1:], is_text, told, of_genes=of_genes)]
 
 
 def rows_are_genes(
@@ -249,19 +158,10 @@ def rows_are_genes(
         return rows == "genes"
     if corner == PROFILE_ID:
         return False
-    of_genes = share(GENES, row_ids) + share(PROFILES, column_ids)
-    of_profiles = share(PROFILES, row_ids) + share(GENES, column_ids)
-    if max(of_genes, of_profiles) >= 0.5 and of_genes != of_profiles:
-        return of_genes > of_profiles
-    called_genes, called_profiles = (bool(called.search(corner)) for called in (CALLED_GENES, CALLED_PROFILES))
-    if called_genes != called_profiles:
-        return called_genes
-    raise ExpressionFileError(
-        f"{path}: cannot tell whether its rows ({listed(row_ids[:3])}) are genes or profiles, nor its columns "
-        f"({listed(column_ids[:3])}). Pass rows='genes' or rows='profiles'."
-    )
-
-
-def share(pattern: re.Pattern[str], ids: Sequence[str] | np.ndarray) -> float:
-    """How many of the ids look like that."""
-    return sum(bool(pattern.match(name)) for name in ids) / max(1, len(ids))
+    are_genes = look_like_genes(row_ids, column_ids, corner)
+    if are_genes is None:
+        raise ExpressionFileError(
+            f"{path}: cannot tell whether its rows ({listed(row_ids[:3])}) are genes or profiles, nor its columns "
+            f"({listed(column_ids[:3])}). Pass rows='genes' or rows='profiles'."
+        )
+    return are_genes

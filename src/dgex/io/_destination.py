@@ -23,10 +23,14 @@ from dgex._files import (
 )
 from dgex._frames import column_names, frame_values, is_missing, row_names
 from dgex._validation import listed
+from dgex.io._metadata import as_numbers
 from dgex.io._source import as_text, unique_ids
 
 # Names that formats have for something else.
 TAKEN_NAMES = ("id", "_index", "", ".")
+
+# From a file that has grown by so much it can be told what the rest will take.
+TELLING_BYTES = 2**20
 
 # What ends a line or a name in some formats.
 LINE_ENDS = "\n\r\0"
@@ -45,7 +49,7 @@ class ExpressionWriter(ABC):
     profile_ids, gene_ids : sequence of str
         Names of the profiles and of the genes, each unique.
     profile_metadata, gene_metadata : mapping of str to array-like
-        What else to say of each profile and each gene: numbers, or text. NaN and None are missing values.
+        What else to say of each profile and each gene: numbers, booleans, or text. NaN and None are missing values.
     compression : int
         Level of compression by gzip, from 0 (none) to 9.
     resume : bool
@@ -59,6 +63,7 @@ class ExpressionWriter(ABC):
 
     format: str
     can_resume = False
+    _has_enough_space = False
 
     def __init__(
         self,
@@ -109,37 +114,22 @@ class ExpressionWriter(ABC):
                 f"Got profiles of shape {X.shape}, but expected at most {left} of {len(self.gene_ids)} genes: those "
                 f"that are left of {len(self.profile_ids)}."
             )
-        X = self._in_single_precision(X)
+        X = in_single_precision(X, self.profile_ids[self.n_written :], self.gene_ids)
         try:
             self._write(X)
         except (OSError, RuntimeError) as error:
             raise explained(self.path, error) from error
         self.n_written += len(X)
-
-    def _in_single_precision(self, X: np.ndarray) -> np.ndarray:
-        """Expression as it is stored; an error if a number is too large for that."""
-        X = X.astype(np.float64) if X.dtype.kind == "O" else X
-        with np.errstate(over="ignore"):
-            single = X.astype(np.float32, copy=False)
-        if X.dtype.kind == "f" and X.dtype.itemsize > 4:
-            lost = np.argwhere(np.isinf(single) & np.isfinite(X))
-            if len(lost):
-                row, column = lost[0]
-                raise ValueError(
-                    f"Got {X[row, column]} for the gene {self.gene_ids[column]} of the profile "
-                    f"{self.profile_ids[self.n_written + row]}, but expected numbers below 3.4e38, which is all that "
-                    "float32 holds. Is it expression?"
-                )
-        return single
+        self._require_space_for_the_rest()
 
     def __enter__(self) -> Self:
         require_destination(self.path)
         with ExitStack() as stack:
             stack.enter_context(writing(self.path))
-            needed = 0 if self.compression else 4 * len(self.profile_ids) * len(self.gene_ids)
-            require_space(self.path, max(0, needed - bytes_on_disk(self.part)))  # a part is gone on with, or replaced
+            require_space(self.path, max(0, self._least_bytes() - bytes_on_disk(self.part)))  # a part may be there
             try:
                 self._open()
+                self._size_before, self._has_enough_space = self.part.stat().st_size, self._least_bytes() > 0
             except BaseException as error:
                 self._abandon()
                 raise explained(self.path, error) from error
@@ -172,6 +162,22 @@ class ExpressionWriter(ABC):
             with suppress(OSError):
                 self.part.unlink(missing_ok=True)
 
+    def _least_bytes(self) -> int:
+        """What the expression takes at least, as far as that is known before any is there."""
+        return 0
+
+    def _require_space_for_the_rest(self) -> None:
+        """Raise, once, if the profiles that are left do not fit, by the size of those that were written first."""
+        n_bytes = 0 if self._has_enough_space else self.part.stat().st_size - self._size_before
+        if n_bytes >= TELLING_BYTES:
+            self._has_enough_space = True
+            require_space(self.path, n_bytes * (len(self.profile_ids) - self.n_written) // max(1, self.n_written))
+
+    @staticmethod
+    def as_read(column: np.ndarray) -> np.ndarray:
+        """Metadata as they are read again."""
+        return column
+
     @staticmethod
     def gives_back(name: str) -> bool:
         """Whether an id is read as it was written, if it has no line ends or zeros, which no format gives back."""
@@ -188,6 +194,22 @@ class ExpressionWriter(ABC):
     @abstractmethod
     def _close(self) -> None:
         """Finish the part."""
+
+
+def in_single_precision(X: np.ndarray, profile_ids: np.ndarray, gene_ids: np.ndarray) -> np.ndarray:
+    """Expression as it is stored; an error if a number is too large for that."""
+    X = X.astype(np.float64) if X.dtype.kind == "O" else X
+    with np.errstate(over="ignore"):
+        single = X.astype(np.float32, copy=False)
+    if X.dtype.kind == "f" and X.dtype.itemsize > 4:
+        lost = np.argwhere(np.isinf(single) & np.isfinite(X))
+        if len(lost):
+            row, column = lost[0]
+            raise ValueError(
+                f"Got {X[row, column]} for the gene {gene_ids[column]} of the profile {profile_ids[row]}, but expected "
+                "numbers below 3.4e38, which is all that float32 holds. Is it expression?"
+            )
+    return single
 
 
 def require_in_place(names: np.ndarray | None, ids: np.ndarray, what: str, start: int = 0) -> None:
@@ -243,11 +265,15 @@ def metadata_columns(metadata: Mapping[str, Any], size: int, what: str) -> dict[
                 f"Got metadata called {name!r}; the name must not be {listed(map(repr, TAKEN_NAMES))} or contain a "
                 "slash. Rename it."
             )
-        if column.dtype.kind == "b":
-            column = column.astype(np.int8)
-        if column.dtype.kind not in "iuf":
-            column = np.array([None if is_missing(value) else as_text(value) for value in values], dtype=object)
-            if not all(text is None or is_unicode(text) for text in column):
-                raise ValueError(f"Got halves of characters in the metadata {name!r}, as of bytes in another encoding.")
-        columns[name] = column
+        numbers = as_numbers(column)
+        columns[name] = as_texts(name, values, column.dtype) if numbers is None else numbers
     return columns
+
+
+def as_texts(name: str, values: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    """Metadata as text or None, with the categories that their type may have."""
+    texts = np.empty(len(values), dtype=dtype if dtype.kind == "O" else object)
+    texts[:] = [None if is_missing(value) else as_text(value) for value in values]
+    if not all(text is None or is_unicode(text) for text in texts):
+        raise ValueError(f"Got halves of characters in the metadata {name!r}, as of bytes in another encoding.")
+    return texts

@@ -22,6 +22,8 @@ NUMBERS_OF_HEADER = {"#1.2": 2, "#1.3": 4}
 class GCTFile(ExpressionFile):
     """A GCT file; the numbers of the genes asked for are read from it each time."""
 
+    _goes_through = True
+
     def __init__(self, path: Path):
         version, sizes, names, of_profiles = read_header(path)
         n_genes, n_profiles, n_gene_columns, n_profile_columns = sizes

@@ -18,8 +18,10 @@ from dgex.io._hdf5 import (
     require_written,
     selected,
     text_column,
+    texts_of,
 )
 from dgex.io._hdf5_writer import HDF5Writer
+from dgex.io._metadata import is_unsigned, kind_of, with_missing
 from dgex.io._source import Columns, ExpressionFile, ExpressionFileError, damage_explained
 from dgex.io._text import typed
 
@@ -93,17 +95,16 @@ class GCTXFile(ExpressionFile):
 
 
 def metadata_column(path: Path, dataset: Any) -> np.ndarray:
-    """A column of metadata as it is; -666 is a missing value."""
-    if dataset.dtype.kind in "iu":
-        require_written(path, dataset)
-        numbers: np.ndarray = dataset[()]
-        missing = numbers == int(NULL) if dataset.dtype.kind == "i" else np.zeros(len(numbers), dtype=bool)
-        return np.where(missing, np.nan, numbers) if missing.any() else numbers
-    if dataset.dtype.kind == "f":
-        require_written(path, dataset)
-        values: np.ndarray = dataset[()]
-        return np.where(values == float(NULL), np.nan, values)
-    texts = text_column(path, dataset)
+    """A column of metadata; -666 is a missing value."""
+    require_written(path, dataset)
+    return given_back(dataset[()])
+
+
+def given_back(values: np.ndarray) -> np.ndarray:
+    """What a column that is stored stands for."""
+    if values.dtype.kind in "iuf":
+        return with_missing(values, values == int(NULL)) if values.dtype.kind != "u" else values
+    texts = texts_of(values)
     nulls = texts == NULL
     if not nulls.any():
         return texts
@@ -121,6 +122,11 @@ class GCTXWriter(HDF5Writer):
     format = "GCTX"
     matrix_name = MATRIX
     id_names = f"{PROFILES}/id", f"{GENES}/id"
+
+    @staticmethod
+    def as_read(column: np.ndarray) -> np.ndarray:
+        """Metadata as they are read again."""
+        return given_back(stored(column))
 
     @staticmethod
     def gives_back(name: str) -> bool:
@@ -141,8 +147,12 @@ class GCTXWriter(HDF5Writer):
 
 def stored(column: np.ndarray) -> np.ndarray:
     """A column as the format stores it: numbers, or text of fixed length in UTF-8; -666 where a value is missing."""
+    kind = kind_of(column)
     if column.dtype.kind == "f":
         return np.where(np.isnan(column), float(NULL), column)
-    if column.dtype.kind in "iu":
-        return column
-    return np.array([(NULL if value is None else value).encode() for value in column], dtype=np.bytes_)
+    if column.dtype.kind in "iub":
+        return column.astype(np.int8) if kind == "b" else column
+    if kind == "b" or (kind == "i" and not is_unsigned(column)):
+        numbers = [int(NULL) if value is None else value for value in column]
+        return np.array(numbers, dtype=np.int16 if kind == "b" else np.int64)
+    return np.array([(NULL if value is None else str(value)).encode() for value in column], dtype=np.bytes_)

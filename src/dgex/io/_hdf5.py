@@ -24,7 +24,7 @@ ROW_GAP = 16
 # The same for columns of a matrix that is not chunked; those of one chunk are read together.
 COLUMN_GAP = 1024
 
-# Bytes of a matrix that is not chunked, read at a time.
+# Bytes of a matrix that is not chunked, or is sparse, read at a time.
 BAND_BYTES = 2**26
 
 
@@ -40,7 +40,7 @@ def hdf5(path: Path) -> ModuleType:
 def matrix_of(path: Path, file: Any, name: str) -> Any:
     """A dataset of numbers in two dimensions that is there in full, made ready for :func:`selected`."""
     matrix = file[name]
-    if getattr(matrix, "ndim", 0) != 2 or matrix.dtype.kind not in "iuf":
+    if getattr(matrix, "ndim", 0) != 2 or matrix.dtype.kind not in "iufb":
         raise ExpressionFileError(
             f"{path}: got {name} of shape {getattr(matrix, 'shape', None)} and type {getattr(matrix, 'dtype', None)}, "
             "but expected numbers in two dimensions."
@@ -110,7 +110,11 @@ def require_written(path: Path, dataset: Any) -> None:
 def text_column(path: Path, dataset: Any) -> np.ndarray:
     """A column of a file as text without padding: fixed or variable length, or numbers."""
     require_written(path, dataset)
-    values = dataset[()].ravel()
+    return texts_of(dataset[()].ravel())
+
+
+def texts_of(values: np.ndarray) -> np.ndarray:
+    """Text as HDF5 stores it, or numbers, as text without padding."""
     column = np.empty(len(values), dtype=object)
     column[:] = [decoded(value.rstrip(b"\x00 ")) if isinstance(value, bytes) else str(value) for value in values]
     return column

@@ -17,6 +17,7 @@ from dgex._files import synchronize
 from dgex.io._destination import ExpressionWriter
 from dgex.io._direct import PAGE_BYTES, DirectWriter, direct_writer
 from dgex.io._hdf5 import hdf5, text_column
+from dgex.io._metadata import categories_of
 
 # Most profiles and genes of a chunk that is written.
 CHUNK = 256, 1024
@@ -109,6 +110,9 @@ class HDF5Writer(ExpressionWriter):
             start = self.n_written - self.n_written % self._matrix.chunks[0]
             self._direct.hold(self._matrix[start : self.n_written], start)
 
+    def _least_bytes(self) -> int:
+        return 0 if self.compression else 4 * len(self.profile_ids) * len(self.gene_ids)
+
     @abstractmethod
     def _describe(self, file: Any) -> None:
         """Write ids and metadata into a file that has the matrix."""
@@ -174,7 +178,9 @@ class HDF5Writer(ExpressionWriter):
 
 def digest_of(*metadata: dict[str, np.ndarray]) -> str:
     """Text that other metadata are unlikely to share."""
-    columns = [(name, column.tolist()) for described in metadata for name, column in described.items()]
+    columns = [
+        (name, column.tolist(), categories_of(column)) for described in metadata for name, column in described.items()
+    ]
     return f"{zlib.crc32(repr(columns).encode()):08x}"
 
 

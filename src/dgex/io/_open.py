@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,15 @@ from dgex.io._h5ad import H5ADFile
 from dgex.io._hdf5 import hdf5
 from dgex.io._npz import NpzFile
 from dgex.io._parquet import ParquetFile
+from dgex.io._series_matrix import SeriesMatrixFile
 from dgex.io._source import ExpressionFile, ExpressionFileError, damage_explained
 from dgex.io._text import GZIP, open_lines
 
 HDF5, ZIP, PARQUET = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"PAR1"
 HEAD_BYTES = 4096
+
+# The first line of GCT; "#1. landmarks" is a comment.
+GCT_VERSION = re.compile(rb"#1\.\d+\s*$", re.MULTILINE)
 
 # Text has none of these bytes.
 CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f"))
@@ -30,7 +35,7 @@ CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f"))
 def open_expression(
     path: str | os.PathLike[str] | Any, *, rows: str = "auto", metadata: Sequence[str] = (), layer: str | None = None
 ) -> ExpressionFile:
-    r"""Open a file of expression profiles: GCTX, GCT, h5ad, delimited text, npz or Parquet; or an AnnData.
+    r"""Open a file of expression profiles: GCTX, GCT, h5ad, Parquet, npz, delimited text, or an AnnData.
 
     What the file is, is read off its content, not its name. Opening reads identifiers; expression is read when it is
     asked for, and of GCTX, h5ad and Parquet only what is asked for.
@@ -38,15 +43,16 @@ def open_expression(
     Parameters
     ----------
     path : str, path-like or AnnData
-        The file. Text may be compressed by gzip. An AnnData in memory is read in the same way.
+        The file. Text may be compressed by gzip; series matrices of GEO are text, too. An AnnData in memory is read in
+        the same way.
     rows : {"auto", "profiles", "genes"}, default="auto"
         What the rows of delimited text or Parquet are. "auto" goes by what identifiers look like, then by the name of
         the first column.
     metadata : sequence of str, default=()
-        Columns of delimited text or Parquet that are not expression, besides text and leading columns of customary
-        names ("Chr", "Coord", ...).
+        Columns of delimited text or Parquet that are not expression, besides text and, where rows are genes, leading
+        columns of customary names ("Entrez_Gene_Id", "Chr", "Length", ...). A text is one name.
     layer : str, default=None
-        The layer of an h5ad file or AnnData to read; None for `X`.
+        The layer of an h5ad file or AnnData to read; None for `X`. Other files have none.
 
     Returns
     -------
@@ -59,6 +65,8 @@ def open_expression(
     ------
     ExpressionFileError
         If the file is empty, damaged, contradicts itself or is of another format; the message says what was found.
+    ValueError
+        If the file has no such metadata or layer.
 
     Examples
     --------
@@ -83,8 +91,10 @@ def open_expression(
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ExpressionFileError(f"{path} is a pipe or a device, and a file is read more than once. Save it first.")
-    with path.open("rb") as raw:
-        magic = raw.read(len(HDF5))
+    if layer is not None and not has_layers(path):
+        raise ValueError(f"Got layer={layer!r}, but {path} is no h5ad file, and others have no layers. Leave it out.")
+    metadata = [metadata] if isinstance(metadata, str) else metadata
+    magic = first_bytes(path)
     if not magic:
         raise ExpressionFileError(f"{path} is empty. Get the file again.")
     if magic == HDF5:
@@ -97,7 +107,25 @@ def open_expression(
         with open_lines(path) as text:
             head = text.read(HEAD_BYTES).removeprefix(BOM_UTF8)
         require_text(path, head, compressed=magic.startswith(GZIP))
-        return GCTFile(path) if head.startswith(b"#1.") else DelimitedFile(path, rows, metadata)
+        if is_gct(head):
+            return GCTFile(path)
+        return SeriesMatrixFile(path) if head.startswith(b"!") else DelimitedFile(path, rows, metadata)
+
+
+def first_bytes(path: Path) -> bytes:
+    """As many as tell binary formats."""
+    with path.open("rb") as raw:
+        return raw.read(len(HDF5))
+
+
+def is_gct(head: bytes) -> bool:
+    """Whether text begins as GCT does, whatever its version."""
+    return GCT_VERSION.match(head) is not None
+
+
+def has_layers(path: Path) -> bool:
+    """Whether a file is of a format with several matrices of the same profiles and genes."""
+    return first_bytes(path) == HDF5 and is_h5ad(path)
 
 
 def is_h5ad(path: Path) -> bool:
@@ -119,5 +147,5 @@ def require_text(path: Path, head: bytes, *, compressed: bool) -> None:
     if not head or head.translate(None, CONTROL) != head:
         raise ExpressionFileError(
             f"{path}: got bytes {head[:8].hex(' ') or 'none'} at the beginning, but expected a file in GCTX, GCT, "
-            "h5ad, delimited text, npz or Parquet."
+            "h5ad, Parquet, npz or delimited text."
         )

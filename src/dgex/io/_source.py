@@ -18,6 +18,7 @@ import numpy as np
 
 from dgex._frames import is_missing
 from dgex._validation import listed
+from dgex.io._ahead import ReadAhead
 
 # Bytes of expression in a chunk, unless the caller says how many profiles.
 CHUNK_BYTES = 2**26
@@ -77,7 +78,8 @@ class ExpressionFile(ABC):
     profile_ids, gene_ids : sequence of str
         Names of the profiles and of the genes, each unique.
     profile_metadata, gene_metadata : mapping of str to ndarray
-        What else the file says of each profile and each gene. Missing text is None, missing numbers are NaN.
+        What else the file says of each profile and each gene. Missing text and booleans are None, missing numbers are
+        NaN, but None among whole numbers that floats would round.
     dtype : dtype
         The floating-point type that expression is read as.
     """
@@ -86,6 +88,7 @@ class ExpressionFile(ABC):
     rows_called: str = ""  # by the first column of a table
     layers: tuple[str, ...] = ()  # other matrices of the same profiles and genes
     signs_of_damage: tuple[type[Exception], ...] = ()  # what the format's library raises besides, reading a broken file
+    _goes_through = False  # whether reading some profiles goes through all of them, or many
     _closed = False
 
     def __init__(
@@ -103,6 +106,7 @@ class ExpressionFile(ABC):
         self.profile_metadata = Columns.of(profile_metadata)
         self.gene_metadata = Columns.of(gene_metadata)
         self.dtype = dtype
+        self._ahead = ReadAhead(len(self.profile_ids), dtype)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -111,6 +115,9 @@ class ExpressionFile(ABC):
 
     def read(self, profiles: Any = None, genes: Any = None) -> np.ndarray:
         """Expression of some profiles and genes, in the order asked for.
+
+        Of Parquet and of sparse columns (CSC) every reading goes through many profiles. Calls for the same genes whose
+        profiles follow each other are answered from up to 512 MB that are read ahead.
 
         Parameters
         ----------
@@ -157,6 +164,8 @@ class ExpressionFile(ABC):
     def _read_positions(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         self._require_open()
         with damage_explained(self.path, *self.signs_of_damage):
+            if self._goes_through:
+                return self._ahead.read(self._read, rows, columns)
             return self._read(rows, columns)
 
     def _require_open(self) -> None:
@@ -170,6 +179,7 @@ class ExpressionFile(ABC):
     def close(self) -> None:
         """Close the file."""
         self._closed = True
+        self._ahead.forget()
         self._close()
 
     def _close(self) -> None:  # noqa: B027  text is not kept open

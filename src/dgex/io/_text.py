@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedIOBase
@@ -33,6 +33,12 @@ PADDED = re.compile(r"-?0\d")
 
 # How missing values are written, besides not at all.
 MISSING = frozenset({"", "na", "nan", "-nan", "n/a", "#n/a", "null", "none"})
+
+# How missing values of metadata are written.
+MISSING_TEXT = frozenset({"", "NA", "NaN", "nan"})
+
+# From here on, float32 rounds to infinity.
+TOO_LARGE = 2.0**128 - 2.0**103
 
 
 def open_lines(path: Path) -> BufferedIOBase:
@@ -72,10 +78,24 @@ def fitted(fields: list[str], n_fields: int) -> list[str]:
     return fields
 
 
+def is_missing_text(text: str) -> bool:
+    """Whether a field says that there is no value."""
+    return text.strip().lower() in MISSING
+
+
+def is_number(text: str) -> bool:
+    """Whether a field is a number or missing."""
+    try:
+        number_of(text)
+    except ValueError:
+        return False
+    return True
+
+
 def number_of(text: str) -> float:
     """The number that a field holds, NaN if it is missing; ValueError for anything else."""
     text = text.strip()
-    if text.lower() in MISSING:
+    if is_missing_text(text):
         return float("nan")
     if "_" in text:
         raise ValueError(f"Got {text!r}, which Python takes for a number, but nothing else does.")
@@ -100,6 +120,8 @@ class TextTable:
         What separates fields.
     quoted : bool
         Whether fields may stand in quotation marks.
+    last_line : bytes
+        How the line begins that ends the table, if the format has one.
     """
 
     path: Path
@@ -108,12 +130,16 @@ class TextTable:
     value_fields: np.ndarray
     delimiter: str = "\t"
     quoted: bool = False
+    last_line: bytes = b""
     ids: list[str] = field(default_factory=list)
     metadata: dict[str, list[str]] = field(default_factory=dict)
+    is_compressed: bool = field(init=False)
     _starts: list[int] = field(default_factory=list)  # of the lines, in a plain file
 
     def __post_init__(self) -> None:
         self._opened = OpenedFile(self.path)
+        with open_lines(self.path) as file:
+            self.is_compressed = isinstance(file, gzip.GzipFile)
         others = np.setdiff1d(np.arange(1, len(self.names)), self.value_fields)
         self.metadata = {self.names[index]: [] for index in others}
         if len(self.metadata) < len(others):
@@ -126,6 +152,13 @@ class TextTable:
             self._starts.append(start)
             for index in others:
                 self.metadata[self.names[index]].append(fields[index])
+
+    def keep_metadata(self, fields: Iterable[int]) -> None:
+        """Keep these columns of metadata; the others are numbers after all."""
+        numbers = np.setdiff1d(np.arange(1, len(self.names)), list(fields))
+        for index in np.setdiff1d(numbers, self.value_fields):
+            del self.metadata[self.names[index]]
+        self.value_fields = numbers
 
     def read(self, lines: np.ndarray, columns: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         """The numbers of some lines and some of the value columns, shape (n_lines, n_columns)."""
@@ -148,9 +181,15 @@ class TextTable:
             number = 0
             while line := next_line(file, self.path):
                 number += 1
+                if self.last_line and line.startswith(self.last_line):
+                    return
                 if number > self.n_header_lines and line.strip():
                     yield number, start, line
                 start += len(line)
+        if self.last_line:
+            raise ExpressionFileError(
+                f"{self.path} ends without the line {self.last_line.decode()!r}: it is truncated. Get the file again."
+            )
 
     def _fields(self, number: int, line: bytes) -> list[str]:
         fields = fitted(split(text_of(line), self.delimiter, quoted=self.quoted), len(self.names))
@@ -177,7 +216,7 @@ class TextTable:
     def _chosen_lines(self, wanted: np.ndarray) -> Iterator[tuple[int, bytes]]:
         with open_lines(self.path) as file:
             self._opened.require_same(file)
-            if not isinstance(file, gzip.GzipFile):
+            if not self.is_compressed:
                 for position in wanted:
                     file.seek(self._starts[position])
                     yield position, next_line(file, self.path)
@@ -203,6 +242,8 @@ class TextTable:
             pass  # missing values, or something that is wrong: looked at one by one
         else:
             if numbers.shape == (len(batch), len(fields)):
+                for row in np.flatnonzero(np.isinf(numbers).any(axis=1)):
+                    numbers[row] = self._line_numbers(*batch[row], fields)  # where that is too large, an error
                 return numbers
         return np.array([self._line_numbers(position, text, fields) for position, text in batch], dtype=dtype)
 
@@ -211,14 +252,19 @@ class TextTable:
         return [self._number(position, index, parts[index] if index < len(parts) else "") for index in fields]
 
     def _number(self, position: int, index: int, text: str) -> float:
+        got = f"{self.path}: got {text.strip()[:50]!r} in row {self.ids[position]!r}, column {self.names[index]!r}"
+        hint = f"if the column is not expression, pass metadata=[{self.names[index]!r}]."
         try:
-            return number_of(text)
+            number = number_of(text)
         except ValueError:
             raise ExpressionFileError(
-                f"{self.path}: got {text.strip()[:50]!r} in row {self.ids[position]!r}, column {self.names[index]!r}, "
-                "but expected a number. Correct it, or leave it empty if it is missing; if the column is not "
-                f"expression, pass metadata=[{self.names[index]!r}]."
+                f"{got}, but expected a number. Correct it, or leave it empty if it is missing; {hint}"
             ) from None
+        if abs(number) >= TOO_LARGE and "inf" not in text.lower():
+            raise ExpressionFileError(
+                f"{got}, but expected numbers below 3.4e38, which is all that float32 holds. Correct it; {hint}"
+            )
+        return number
 
 
 def typed(texts: Sequence[str], missing: frozenset[str] = frozenset()) -> np.ndarray:
