@@ -20,6 +20,7 @@ from dgex.io import (
     _h5ad,
     _metadata,
     _parquet,
+    _text,
     create_expression,
     open_expression,
     write_expression,
@@ -159,6 +160,21 @@ def test_of_sparse_rows_each_value_is_read_once_and_few_at_a_time(size, values, 
         assert max(n for name, n in amounts if name != "indptr") <= 50
         assert amount(amounts, "data") == amount(amounts, "indices") == np.count_nonzero(values)
         assert amount(amounts, "indptr") == N_PROFILES + N_PROFILES // size
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("ending", "rows_are_genes", "n_passes"), [("csv", True, 4), ("csv.gz", False, 4), ("csv", False, 30)]
+)
+def test_text_is_gone_through_a_few_times_only(values, monkeypatch, tmp_path, ending, rows_are_genes, n_passes):
+    passes, read = [], _text.TextTable.read
+    monkeypatch.setattr(_text.TextTable, "read", lambda *given: [passes.append(given), read(*given)][1])
+    frame = pd.DataFrame(values, names("profile", N_PROFILES), GENES)
+    path = tmp_path / f"x.{ending}"
+    (frame.T if rows_are_genes else frame).to_csv(path)
+    with open_expression(path, rows="genes" if rows_are_genes else "profiles") as file:
+        np.testing.assert_array_equal(np.vstack([X for _, X in file.chunks(20, range(10))]), values[:, :10])
+    assert len(passes) == n_passes
 
 
 @pytest.mark.usefixtures("small")
