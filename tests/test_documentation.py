@@ -113,7 +113,7 @@ def test_tables_are_those_of_the_results(page, name, table):
 
 def test_tables_are_found():
     of_datasets = ("arrays_random", "arrays_new_studies", "arrays_to_rna_seq", "e_coli_random", "e_coli_new_batches")
-    of_accuracy = ("improvements", "aims", "averages", "ablation", "mean", "longer", "synthetic_20k", *of_datasets)
+    of_accuracy = ("improvements", "aims", "averages", "ablation", "mean", "gentle", "synthetic_20k", *of_datasets)
     expected = {f"accuracy_{name}" for name in of_accuracy}
     expected |= {"paper_table_1", "paper_table_2", "paper_partitions", *PERFORMANCE_PARTS}
     expected |= {"gpu_steps", "gpu_peers", "gpu_kernels"}

@@ -200,7 +200,7 @@ METHODS: dict[str, Method] = {
 # What each ingredient of the recipe adds, in the bundle (all but it) and alone (the paper's smallest network with it).
 WITHOUT = {
     "training": {"max_iter": 0},
-    "the closed form": {"start": "random", "max_iter": 100},
+    "the closed form": {"start": "random", "max_iter": 100, "weight_decay": 0.0},
     "the linear path": {"linear_path": False},
     "absolute units": {"activation": "relu"},
     "noise of profiles": {"start_profile_noise": False},
