@@ -44,6 +44,10 @@ def write(name: str, rows: list[dict[str, Any]], origin: dict[str, Any]) -> Path
 
 
 def _processor() -> str:
+    """Its name; with family and model where a virtual machine leaves the number out, since several are called so."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    name = told.get("model name", platform.processor())
+    if any(map(str.isdigit, name)) or "cpu family" not in told:
+        return name
+    return f"{name} (family {told['cpu family']}, model {told['model']})"
