@@ -19,6 +19,13 @@ PAPER_UPPER_LAYER_RATE = 3.0
 # Adam's customary learning rate.
 ADAMW_LEARNING_RATE = 1e-3
 
+# The share of the weights that "auto" takes away in an epoch at the first learning rate, in however many steps.
+DECAY_PER_EPOCH = 0.15
+
+# The learning rate of gentle epochs is this times that of the others: at more, the first steps undo a start in closed
+# form of a few hundred profiles.
+GENTLE_RATE = 0.1
+
 # The paper's architectures lie inside these bounds of the quantities that `automatic_layer_rates` computes, so that
 # its rule is exactly the paper's there (both for its 4,760 targets per network and for all 9,520 at once).
 PAPER_SIGNAL = 500.0
@@ -90,6 +97,11 @@ def automatic_learning_rate(solver: str, n_hidden_layers: int) -> float:
     return PAPER_LEARNING_RATE_SHALLOW if n_hidden_layers == 1 else PAPER_LEARNING_RATE_DEEP
 
 
+def automatic_weight_decay(learning_rate: float, n_steps: int) -> float:
+    """The weight decay that "auto" stands for, with so many steps in an epoch: the fewer, the more in each."""
+    return DECAY_PER_EPOCH / (learning_rate * n_steps)
+
+
 def paper_layer_rates(n_layers: int) -> list[tuple[float, float]]:
     """Factors of the learning rate for (weights, biases) of every layer, as in the paper."""
     return [(1.0 if layer == 0 else PAPER_UPPER_LAYER_RATE, 1.0) for layer in range(n_layers)]
@@ -156,13 +168,6 @@ def batch_factor(batch_size: int) -> float:
     """
     return min(1.0, (1 + NOISE / PAPER_BATCH_SIZE) / (1 + NOISE / batch_size))
 
-
-# The learning rate of gentle epochs is this times that of the others: at more, the first steps undo a start in closed
-# form of a few hundred profiles.
-GENTLE_RATE = 0.1
-
-# The share of the weights that "auto" takes away in an epoch at the first learning rate, in however many steps.
-DECAY_PER_EPOCH = 0.15
 
 # How the learning rate falls: when the training error rises, or along half a cosine.
 SCHEDULES = ("adaptive", "cosine")
@@ -233,8 +238,3 @@ class CosineDecay(LearningRateDecay):
         lowest = min(self.minimum, highest)
         learning_rate = lowest + (highest - lowest) * (1 + math.cos(math.pi * share)) / 2
         return replace(self, learning_rate=learning_rate, epoch=epoch)
-
-
-def automatic_weight_decay(learning_rate: float, n_steps: int) -> float:
-    """The weight decay that "auto" stands for, with so many steps in an epoch: the fewer, the more in each."""
-    return DECAY_PER_EPOCH / (learning_rate * n_steps)

@@ -64,6 +64,10 @@ class TrainConfig:
     batch_size: int
     dropout: bool
 
+    def n_steps(self, n_profiles: int) -> int:
+        """Mini-batches in an epoch; the last may be short."""
+        return -(-n_profiles // self.batch_size)
+
     def padded_for(self, layout: Layout) -> TrainConfig:
         """The same configuration with every layer divisible among the devices."""
         return replace(self, network=self.network.padded_to(layout.n_shards))

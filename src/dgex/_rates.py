@@ -64,7 +64,7 @@ def training_rates(
 
     weight_decay = model.weight_decay
     if weight_decay == "auto":
-        weight_decay = automatic_weight_decay(learning_rate, -(-n_profiles // config.batch_size))
+        weight_decay = automatic_weight_decay(learning_rate, config.n_steps(n_profiles))
     by_network = np.array([factors(size) for size in targets.sizes], dtype=np.float32)
     settings = OptimizerSettings(
         np.full(len(targets), learning_rate, dtype=np.float32),

@@ -276,7 +276,7 @@ def run_steps(run: TrainingRun, config: TrainConfig, layout: Layout, data: Train
     """Run the mini-batches that are left of the epoch, in pieces of about a second."""
     program = step_program(config, layout)
     rows = data.training.rows
-    n_steps = -(-len(rows) // config.batch_size)
+    n_steps = config.n_steps(len(rows))
     order = generator(run.seed, ORDER, run.epoch).permutation(rows)
     learning_rates = np.array([decay.learning_rate for decay in run.decay], dtype=np.float32)
     weight_decay = 0.0 if run.decay[0].is_gentle else rates.optimizer.weight_decay  # a closed form has its own penalty

@@ -25,6 +25,8 @@ from dgex.preprocessing import find_genes
 
 __all__ = ["predict_anndata", "predict_to_file"]
 
+Metadata = Mapping[str, np.ndarray]
+
 
 def predict_to_file(
     model: Any,
@@ -325,16 +327,17 @@ def _is_finished(plan: InferencePlan, writer: ExpressionWriter, destination: Pat
         with open_expression(destination) as file:
             ids = (file.profile_ids, plan.source.profile_ids), (file.gene_ids, plan.gene_ids)
             same = all(np.array_equal(*pair) for pair in ids)
-            pairs = (
-                (writer.profile_metadata, file.profile_metadata),
-                (writer.gene_metadata, file.gene_metadata),
-            )
-            for given, stored in pairs:
-                same = same and set(given) == set(stored)
-                same = same and all(_equal(writer.as_read(column), stored[name]) for name, column in given.items())
+            same = same and _say_the_same(writer, writer.profile_metadata, file.profile_metadata)
+            same = same and _say_the_same(writer, writer.gene_metadata, file.gene_metadata)
             return same and _holds(plan, len(file.profile_ids), file.read)
     except ExpressionFileError:
         return False
+
+
+def _say_the_same(writer: ExpressionWriter, given: Metadata, stored: Metadata) -> bool:
+    """Whether a file has the metadata that a writer is given, as far as the format gives them back."""
+    same = set(given) == set(stored)
+    return same and all(_equal(writer.as_read(column), stored[name]) for name, column in given.items())
 
 
 def _equal(column: np.ndarray, stored: np.ndarray) -> bool:

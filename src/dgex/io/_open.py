@@ -91,14 +91,15 @@ def open_expression(
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ExpressionFileError(f"{path} is a pipe or a device, and a file is read more than once. Save it first.")
-    if layer is not None and not has_layers(path):
-        raise ValueError(f"Got layer={layer!r}, but {path} is no h5ad file, and others have no layers. Leave it out.")
     metadata = [metadata] if isinstance(metadata, str) else metadata
     magic = first_bytes(path)
+    of_anndata = magic == HDF5 and is_h5ad(path)
+    if layer is not None and not of_anndata:
+        raise ValueError(f"Got layer={layer!r}, but {path} is no h5ad file, and others have no layers. Leave it out.")
     if not magic:
         raise ExpressionFileError(f"{path} is empty. Get the file again.")
     if magic == HDF5:
-        return H5ADFile(path, layer) if is_h5ad(path) else GCTXFile(path)
+        return H5ADFile(path, layer) if of_anndata else GCTXFile(path)
     if magic.startswith(ZIP):
         return NpzFile(path)
     if magic.startswith(PARQUET):
