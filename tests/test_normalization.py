@@ -256,6 +256,8 @@ def test_learning_after_a_given_reference_starts_from_nothing():
     X = tied_profiles()
     normalizer = QuantileJointNormalizer(reference=[1.0, 2.0, 3.0]).fit(X)
     assert normalizer.n_samples_seen_ == 0
+    normalizer.set_params(reference=None).fit(X[:5]).set_params(reference=[1.0, 2.0, 3.0]).partial_fit(X)
+    assert normalizer.n_samples_seen_ == 0
     normalizer.set_params(reference=None).partial_fit(X)
     np.testing.assert_array_equal(
         normalizer.reference_quantiles_, QuantileJointNormalizer().fit(X).reference_quantiles_

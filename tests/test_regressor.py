@@ -378,7 +378,7 @@ def interrupt():
 def test_an_interrupt_keeps_the_best_epoch_so_far_and_can_go_on(profiles):
     X, y = profiles
     model = DGEXRegressor(**SMALL, warm_start=True).set_callbacks(RaiseAt(4, interrupt))
-    with pytest.warns(UserWarning, match="interrupted in epoch 5; the model of epoch 4 is kept"):
+    with pytest.warns(UserWarning, match="interrupted after epoch 4; the model of epoch 4 is kept"):
         model.fit(X, y)
     assert_same_model(model, DGEXRegressor(**{**SMALL, "max_iter": 4}).fit(X, y))
     model.set_callbacks().set_params(max_iter=2).fit(X, y)
@@ -447,7 +447,7 @@ def test_an_interrupt_after_a_start_in_closed_form_keeps_it(profiles, monkeypatc
     X, y = profiles
     monkeypatch.setattr(_training, "train_epoch", lambda *arguments: interrupt())
     model = recipes.modern(hidden_layer_sizes=(20,), random_state=0)
-    with pytest.warns(UserWarning, match="interrupted in epoch 1; the model of epoch 0 is kept"):
+    with pytest.warns(UserWarning, match="interrupted after epoch 0; the model of epoch 0 is kept"):
         model.fit(X, y)
     expected = recipes.modern(hidden_layer_sizes=(20,), random_state=0, max_iter=0).fit(X, y)
     assert (model.best_epoch_, model.best_score_) == (0, expected.best_score_)
@@ -1392,6 +1392,33 @@ def one_epoch_of_error(error):
     return with_error
 
 
+@pytest.mark.parametrize("max_iter", [0, 3, 7])
+def test_training_stays_gentle_where_it_ended_so(profiles, monkeypatch, max_iter):
+    data = *(rows[:90] for rows in profiles), *(rows[90:] for rows in profiles)
+    monkeypatch.setattr(_training, "WORTHWHILE", np.inf)
+    model = gentle(max_iter=max_iter, warm_start=True, weight_decay=100.0, learning_rate_min=0.0).fit(*data)
+    assert model.n_iter_ == min(max_iter, 3)
+    without_decay = copy.deepcopy(model).set_params(weight_decay=0.0)
+    for _ in range(6):
+        model.partial_fit(*data)
+        without_decay.partial_fit(*data)
+    np.testing.assert_array_equal(model.coefs_[0], without_decay.coefs_[0])
+    assert 0 < max(rates_of(model)[min(max_iter, 3) :]) <= 1e-4
+    assert max(rates_of(copy.deepcopy(model).set_params(max_iter=5).fit(*data))[-5:]) <= 1e-4
+    for changed, rate in (({"start_epochs": 0}, 1e-3), ({"learning_rate_init": 1e-2}, 1e-2)):
+        again = copy.deepcopy(model).set_params(max_iter=5, **changed).fit(*data)
+        assert rates_of(again)[-5] == pytest.approx(rate)
+
+
+def test_a_cosine_that_goes_on_heeds_a_new_minimum(profiles):
+    model = gentle(start_epochs=0, validation_fraction=0.0, start="random", learning_rate_min=0.0)
+    model.partial_fit(*profiles).set_params(learning_rate_min=9e-4)
+    for _ in range(6):
+        model.partial_fit(*profiles)
+    expected = 9e-4 + 1e-4 * (1 + np.cos(np.pi * np.arange(1, 7) / 7)) / 2
+    np.testing.assert_allclose(rates_of(model)[1:], expected)
+
+
 def test_gentle_epochs_do_not_decay_weights(profiles, monkeypatch):
     monkeypatch.setattr(_training, "WORTHWHILE", -np.inf)
     for max_iter, alike in ((3, True), (4, False)):
@@ -1405,6 +1432,10 @@ def test_automatic_weight_decay_is_a_share_of_the_weights_in_an_epoch(profiles):
         shared = {"solver": "adamw", "learning_rate_init": 1e-3, "batch_size": batch_size, "validation_fraction": 0.0}
         models = [DGEXRegressor(**SMALL | shared, weight_decay=decay) for decay in ("auto", 150 / n_steps)]
         automatic, by_hand = (model.fit(*profiles).coefs_[0] for model in models)
+        np.testing.assert_array_equal(automatic, by_hand)
+        # Fewer profiles afterwards lose no more in a step.
+        few = [rows[:5] for rows in profiles]
+        automatic, by_hand = (model.partial_fit(*few).coefs_[0] for model in models)
         np.testing.assert_array_equal(automatic, by_hand)
 
 

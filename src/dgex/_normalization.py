@@ -200,7 +200,7 @@ class QuantileJointNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstima
         given = None if self.reference is None else checked_reference(self.reference)
         profiles = _validation.validated_profiles(self, X, reset=start_anew, dtype="numeric", allow_missing=True)
         n_samples_seen, sums, ranks = 0, np.zeros(profiles.shape[1]), None
-        if not start_anew:
+        if not start_anew and given is None:
             n_samples_seen, sums = self.n_samples_seen_, self._quantile_sums.copy()
         if given is None:
             require_values(profiles)

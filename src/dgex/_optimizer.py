@@ -194,6 +194,10 @@ class LearningRateDecay:
         """Whether the next epoch is one that only adapts a start in closed form."""
         return False
 
+    def gentle_only(self) -> LearningRateDecay:
+        """The record without epochs that are not gentle, if it has gentle ones."""
+        return self
+
     def for_call(self, n_epochs: int) -> LearningRateDecay:
         """The record with which a call begins that trains for so many epochs."""
         return self
@@ -216,6 +220,21 @@ class CosineDecay(LearningRateDecay):
     def is_gentle(self) -> bool:
         """Whether the next epoch is one that only adapts a start in closed form."""
         return self.epoch < self.n_gentle
+
+    @property
+    def stays_gentle(self) -> bool:
+        """Whether no epoch of it is another."""
+        return self.n_gentle == self.n_epochs
+
+    def after(self, before: CosineDecay) -> CosineDecay:
+        """The record that follows another: that one until it has ended, and a gentle one if all of that was."""
+        if 0 < before.epoch < before.n_epochs:
+            return replace(before, minimum=self.minimum).at(before.epoch)
+        return self.gentle_only() if before.epoch > 0 and before.stays_gentle else self
+
+    def gentle_only(self) -> CosineDecay:
+        """The record without epochs that are not gentle."""
+        return replace(self, n_gentle=self.n_epochs).at(self.epoch)
 
     def for_call(self, n_epochs: int) -> CosineDecay:
         """Goes on for a single epoch, or for as many as are left; else it begins anew."""

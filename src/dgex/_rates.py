@@ -49,10 +49,8 @@ def learning_rate_decay(model: Any, learning_rate: float, *, has_begun: bool) ->
     return LearningRateDecay(learning_rate, factor, minimum)
 
 
-def training_rates(
-    model: Any, config: TrainConfig, targets: TargetSets, learning_rate: float, n_profiles: int
-) -> Rates:
-    """The numbers of the optimiser and of dropout."""
+def training_rates(model: Any, config: TrainConfig, targets: TargetSets, learning_rate: float, n_steps: int) -> Rates:
+    """The numbers of the optimiser and of dropout, with so many steps in an epoch."""
 
     def factors(n_targets: int) -> list[tuple[float, float]]:
         *hidden, (fan_in, _) = config.network.layer_shapes
@@ -64,7 +62,7 @@ def training_rates(
 
     weight_decay = model.weight_decay
     if weight_decay == "auto":
-        weight_decay = automatic_weight_decay(learning_rate, config.n_steps(n_profiles))
+        weight_decay = automatic_weight_decay(learning_rate, n_steps)
     by_network = np.array([factors(size) for size in targets.sizes], dtype=np.float32)
     settings = OptimizerSettings(
         np.full(len(targets), learning_rate, dtype=np.float32),

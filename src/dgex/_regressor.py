@@ -51,9 +51,9 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         and to the mean of the nearest landmarks, and half of each profile's mean is taken away. With more than 6,000
         profiles, all count alike and targets have one penalty.
     start_epochs : int, default=0
-        How many of the `max_iter` epochs only adapt a closed form to `loss`, without weight decay, at a tenth of
-        `learning_rate_init` that falls along a cosine of its own (`learning_rate_schedule="cosine"` only). They are
-        the last ones unless they lower the (first) validation error by 1 %.
+        How many of the `max_iter` epochs only adapt a closed form to `loss`: without weight decay, at a tenth of
+        `learning_rate_init` that falls along a cosine of its own ("cosine" only). `fit` ends with them unless they
+        lower the (first) validation error by 1 %; later calls then stay gentle unless this or the rate has changed.
     dropout : float, default=0.1
         Probability with which the output of a hidden unit is dropped in a training step, in [0, 1); never that of a
         landmark. The paper compares 0, 0.1 and 0.25. Changing it compiles nothing, except between zero and non-zero.
@@ -79,7 +79,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         Momentum of "sgd", in [0, 1).
     weight_decay : float or "auto", default=0.01
         Decoupled weight decay of "adamw", on weights and not on biases. "auto" takes 15 % of them away in an epoch at
-        `learning_rate_init`, however many mini-batches it has.
+        `learning_rate_init`, however many mini-batches it has; later calls take no more in a step.
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
         Constants of "adamw".
     batch_size : int, default=200
@@ -354,7 +354,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         """Train for one more epoch on the given profiles, going on from where training stopped.
 
         The first call, on an estimator not fitted yet, draws the weights and fixes the standardization; later calls
-        keep both, and momentum and learning rate with them.
+        keep both, and momentum and learning rate with them. `start_epochs` come first, whatever they gain.
 
         Parameters
         ----------
@@ -442,7 +442,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         if run.interrupted:
             epochs = ", ".join(map(str, np.atleast_1d(self.best_epoch_)))
             _validation.warn_user(
-                f"Training was interrupted in epoch {run.epoch + 1}; the model of epoch {epochs} is kept. "
+                f"Training was interrupted {run.where}; the model of epoch {epochs} is kept. "
                 "To go on from where it stopped, set warm_start=True and fit again (if it is saved: after load_model)."
             )
 

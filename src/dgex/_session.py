@@ -57,7 +57,7 @@ from dgex._transfer import to_devices, to_host
 Arrays = tuple[np.ndarray, np.ndarray]
 
 # Parameters of the estimator that a run which goes on compares with those it was started with.
-SETTINGS = ("learning_rate_init", "standardize", "n_partitions", "partition")
+SETTINGS = ("learning_rate_init", "start_epochs", "standardize", "n_partitions", "partition")
 
 # Where there are fewer profiles than a mini-batch takes, it takes the next multiple of so many.
 BATCH_MULTIPLE = 16
@@ -229,8 +229,9 @@ def session_on(
             fingerprint=fingerprint(*profiles, rows),
             holds_out=len(held_out) > 0,
         )
-    rates = training_rates(model, config, targets, learning_rate, len(rows))
-    settings = {name: getattr(model, name) for name in SETTINGS}
+    n_steps = max(config.n_steps(len(rows)), model._settings.get("n_steps", 0) if going_on else 0)
+    rates = training_rates(model, config, targets, learning_rate, n_steps)
+    settings = {name: getattr(model, name) for name in SETTINGS} | {"n_steps": n_steps}
     return Session(config, layout, data, rates, scaling, run, settings, demand)
 
 
@@ -274,12 +275,14 @@ def reopened_run(
     """An estimator's own run on the devices, with the decay that its parameters ask for now."""
     require_same_network(model, config)
     run = to_devices(model._run, config, layout, targets)
-    unchanged = model.learning_rate_init == model._settings["learning_rate_init"]
+    unchanged = all(
+        getattr(model, name) == model._settings.get(name, getattr(model, name))
+        for name in ("learning_rate_init", "start_epochs")
+    )
 
     def changed(before: LearningRateDecay) -> LearningRateDecay:
-        if isinstance(decay, CosineDecay):  # goes on where it has begun and not ended
-            begun = isinstance(before, CosineDecay) and 0 < before.epoch < before.n_epochs
-            return before if begun and unchanged else decay
+        if isinstance(decay, CosineDecay):
+            return decay.after(before) if unchanged and isinstance(before, CosineDecay) else decay
         same = unchanged and not isinstance(before, CosineDecay)
         learning_rate = before.learning_rate if same else decay.learning_rate
         return replace(decay, learning_rate=learning_rate, previous_error=before.previous_error)

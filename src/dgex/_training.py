@@ -124,6 +124,11 @@ class TrainingRun:
     interrupted: bool = False
 
     @property
+    def where(self) -> str:
+        """How far training has come."""
+        return f"in epoch {self.epoch + 1}" if self.step > 0 else f"after epoch {self.epoch}"
+
+    @property
     def is_a_model(self) -> bool:
         """Whether there is an epoch that can be kept, or a start that can."""
         return self.epoch > 0 or any(record.parameters is not None for record in self.best)
@@ -167,11 +172,12 @@ def train(
     were not worth it, when the observer says so, or at a keyboard interrupt; `run` is valid and can go on after any of
     them. (Among several processes an interrupt is passed on.)
     """
-    resume(run, config, layout, data)
-    start = lowest = error_of_start(run, data.training.targets)
-    if early_stopping is not None:
-        early_stopping = replace(early_stopping, lowest=start)
     try:
+        with deferred_keyboard_interrupt():  # a start that is kept has been measured
+            resume(run, config, layout, data)
+            start = lowest = error_of_start(run, data.training.targets)
+        if early_stopping is not None:
+            early_stopping = replace(early_stopping, lowest=start)
         for _ in range(n_epochs):
             if observer is not None:
                 observer.epoch_begins()
@@ -183,6 +189,8 @@ def train(
             stop = observer is not None and observer.epoch_ended(run)
             stop = bool(exchanged(layout.devices, np.array(stop)).any())
             was_in_vain = was_gentle and not run.decay[0].is_gentle and lowest > (1 - WORTHWHILE) * start
+            if was_in_vain:
+                run.decay = tuple(decay.gentle_only() for decay in run.decay)
             if stop or was_in_vain or (early_stopping is not None and early_stopping.exhausted):
                 break
     except KeyboardInterrupt:
