@@ -41,6 +41,8 @@ from dgex.preprocessing import find_genes, find_near_duplicates, gene_scaling, s
 LAYERS = (1, 2, 3)
 DROPOUT = (0.0, 0.1, 0.25)
 
+UNIT = "standardized expression"
+
 # The paper's names of the linear models, by what they are here.
 BASELINES = {"LR": least_squares, "LR-L1": lasso, "LR-L2": ridge, "KNN-GE": gene_neighbors}
 
@@ -109,6 +111,8 @@ def of_files(arrays: Path, rnaseq: Path, validation: Path | None, landmarks: Pat
         of_both = set(rnaseq_file.gene_ids)
         genes = np.array([gene for gene in array_file.gene_ids if gene in of_both], dtype=object)
         is_landmark = among(gene_list(str(landmarks)), genes)
+        if is_landmark.all():
+            raise ValueError(f"{landmarks} lists all {len(genes)} genes of the files; expected the landmarks only.")
         all_arrays = array_file.read(genes=genes)
         of_rnaseq = [rnaseq_file.read(genes=genes)]
     rows = np.flatnonzero(~find_near_duplicates(all_arrays, random_state=0))
@@ -227,9 +231,9 @@ def draw(folder: Path, platform: int, name: str, networks: dict[Cell, Trained], 
     for cell in (best._replace(dropout=dropout) for dropout in DROPOUT):
         error, of_rate = joint[cell].errors[platform], "" if cell == best else f" at {cell.dropout:.0%}"
         by_gene = {cell.name: error, **references}
-        figures[f"densities{of_rate}"] = GenewiseErrorDisplay(by_gene, unit="standardized expression")
+        figures[f"densities{of_rate}"] = GenewiseErrorDisplay(by_gene, unit=UNIT)
         for other, of_other in references.items():
-            comparison = GenewiseComparisonDisplay(error, of_other, names=(cell.name, other))
+            comparison = GenewiseComparisonDisplay(error, of_other, names=(cell.name, other), unit=UNIT)
             figures[f"against {other}{of_rate}"] = comparison
     of_dropout = {f"dropout {dropout:.0%}": joint[best._replace(dropout=dropout)] for dropout in DROPOUT}
     figures["learning curves"] = TrainingCurveDisplay(
@@ -240,7 +244,7 @@ def draw(folder: Path, platform: int, name: str, networks: dict[Cell, Trained], 
     for cell, network in networks.items():
         if cell.partition != "joint":
             pair = network.errors[platform], joint[cell._replace(partition="joint")].errors[platform]
-            figures[cell.partition] = GenewiseComparisonDisplay(*pair, names=(cell.partition, "joint"))
+            figures[cell.partition] = GenewiseComparisonDisplay(*pair, names=(cell.partition, "joint"), unit=UNIT)
     for what, display in figures.items():
         figure = Figure(figsize=(7, 5), layout="constrained")
         axes = figure.subplots(2, 1, height_ratios=(3, 1)) if what == "learning curves" else figure.subplots()

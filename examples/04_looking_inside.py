@@ -4,8 +4,8 @@ Trains on 306 arrays as `02_arrays_to_rnaseq.py` does, compares with ridge regre
 asks what the network has learned. Gene sets are families of genes by their symbols, since the data folder holds no
 others. Figures are written as PNG and PDF.
 
-Needs the folder of real expression data (`DGEX_DATA`, or ../shared/data beside the checkout) and matplotlib; takes
-about three minutes on two cores.
+Needs the folder of real expression data (`DGEX_DATA`, or ../shared/data beside the checkout), matplotlib and pandas;
+takes about three minutes on two cores.
 """
 
 import argparse

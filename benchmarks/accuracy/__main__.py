@@ -24,7 +24,7 @@ QUICK_METHODS = ("least squares", "ridge", "lasso", "partial least squares", "sa
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the cells that are asked for and not there yet."""
-    origin = provenance()
+    origin = {} if arguments.tables else provenance()
     origin["command"] = " ".join(["python", "-m", "benchmarks.accuracy", *sys.argv[1:]])
     results = Results(arguments.results / "accuracy.json", arguments.cache, origin)
     if arguments.tables:
