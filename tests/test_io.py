@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import types
 import warnings
 import zipfile
@@ -17,6 +18,7 @@ import anndata
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 import scipy.sparse
 from cmapPy.pandasGEXpress import parse as cmap_parse
@@ -904,7 +906,20 @@ def test_numbers_and_text_of_metadata_are_told_apart():
     assert _text.typed(["1_0", "2"]).tolist() == ["1_0", "2"]
     assert _text.typed(["a", "-666"], _gct.NULLS).tolist() == ["a", None]
     assert _text.typed(["-666", ""], _gct.NULLS).tolist() == [None, None]
-    assert _text.typed([str(2**70)]).dtype == np.float64
+    # Long ones are not rounded.
+    assert _text.typed([str(2**70), "1"]).tolist() == [str(2**70), "1"]
+    assert _text.typed([str(2**53 + 1), "-666"], _gct.NULLS).tolist() == [2**53 + 1, None]
+
+
+@pytest.mark.parametrize(
+    "texts", [["12345678901234567890", None], ["1.10", "1.1", None], ["1.10", None], ["5", "5.0", None]]
+)
+def test_text_that_numbers_would_change_stays_text(expression, tmp_path, texts):
+    column = np.array(texts * 35, dtype=object)[:70]
+    X, described = expression
+    write_expression(tmp_path / "x.gctx", X, **described | {"profile_metadata": {"version": column}})
+    with open_expression(tmp_path / "x.gctx") as file:
+        assert file.profile_metadata["version"].tolist() == column.tolist()
 
 
 def test_names_of_digits_stay_names_beside_missing_ones(expression, tmp_path):
@@ -1083,6 +1098,11 @@ def test_the_name_that_is_given_decides_on_compression(tmp_path):
         ("ID_REF", True),
         ("NAME", True),
         ("profile_id", True),
+        ("GeneSymbol", True),
+        ("EnsemblGeneID", True),
+        ("ProbesetID", True),
+        ("Composite Element REF", True),
+        ("cell_line", True),
         ("sample1", False),
         ("Sample 1", False),
         ("GSM1", False),
@@ -1094,7 +1114,7 @@ def test_the_name_that_is_given_decides_on_compression(tmp_path):
     ],
 )
 def test_names_of_ids_are_told_from_samples(name, is_name):
-    assert bool(_identifiers.ID_NAME.fullmatch(name)) == is_name
+    assert _identifiers.names_ids(name) == is_name
 
 
 @pytest.mark.parametrize(
@@ -1471,3 +1491,66 @@ def test_comments_are_no_gct(tmp_path):
     (tmp_path / "x").write_text(GCT.replace("#1.2\n", "#1.2\t\t\r\n"))
     with open_expression(tmp_path / "x") as file:
         assert file.format == "GCT 1.2"
+
+
+@pytest.mark.parametrize("corner", ["GeneSymbol", "locus_tag", "miRNA", ""])
+def test_rows_that_end_with_a_separator_are_not_shifted(tmp_path, corner):
+    path = tmp_path / "x.tsv"
+    path.write_text(f"{corner}\tGSM1\tGSM2\nTP53\t1\t2\t\nMYC\t3\t4\t\n")
+    with open_expression(path, rows="genes") as file:
+        assert (file.profile_ids.tolist(), file.gene_ids.tolist()) == (["GSM1", "GSM2"], ["TP53", "MYC"])
+        np.testing.assert_array_equal(file.read(), [[1, 3], [2, 4]])
+
+
+def test_a_separator_at_the_end_of_rows_that_may_stand_for_a_value_is_an_error(tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_text("tumour\tnormal\nTP53\t1\t\nMYC\t3\t\n")
+    with pytest.raises(ExpressionFileError, match=r"one field more than the header.* Is 'tumour' what the"):
+        open_expression(path)
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".parquet"])
+def test_a_description_without_any_text_is_no_profile(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    frame = pd.DataFrame({"gene": ["TP53", "MYC"], "Description": [None, None], "GSM1": [1.0, 2], "GSM2": [3.0, 4]})
+    if suffix == ".tsv":
+        frame.to_csv(path, sep="\t", index=False, na_rep="na")
+    else:
+        frame.to_parquet(path)
+    with open_expression(path) as file:
+        assert file.profile_ids.tolist() == ["GSM1", "GSM2"]
+        assert file.gene_metadata["Description"].tolist() == ([None, None] if suffix == ".parquet" else ["na", "na"])
+
+
+def test_roles_of_selected_parquet_columns_follow_their_genes(expression, tmp_path):
+    X, described = expression
+    path = tmp_path / "x.parquet"
+    write_expression(path, X, **described)
+    genes = list(map(str, described["gene_ids"]))
+    table = pyarrow.parquet.read_table(path)
+    selected = table.select(["profile_id", genes[3], genes[0]]).append_column("new", [np.zeros(len(X), np.float32)])
+    pyarrow.parquet.write_table(selected, path)
+    with open_expression(path) as file:
+        assert file.gene_ids.tolist() == [genes[3], genes[0], "new"]
+        assert file.gene_metadata["role"].tolist() == ["target", "landmark", None]
+        np.testing.assert_array_equal(file.gene_metadata["r"], [0.75, 0.0, np.nan])
+
+
+def test_ids_like_numbers_come_back_from_a_table(tmp_path):
+    path = tmp_path / "x.tsv"
+    write_expression(path, np.eye(2), profile_ids=["1.234", "2.345"], gene_ids=["3.456", "4.567"])
+    with open_expression(path) as file:
+        assert (file.profile_ids.tolist(), file.gene_ids.tolist()) == (["1.234", "2.345"], ["3.456", "4.567"])
+
+
+def test_text_is_read_once_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(_text, "BATCH_BYTES", 2**18)
+    path = tmp_path / "x.tsv"
+    write_expression(path, np.zeros((100, 20_000), np.float32), profile_ids=range(100), gene_ids=range(20_000))
+    with open_expression(path) as file:
+        tracemalloc.start()
+        X = file.read()
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert X.nbytes == 8_000_000
+    assert most < 14_000_000

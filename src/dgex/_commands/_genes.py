@@ -14,7 +14,7 @@ from dgex._validation import listed
 from dgex.io import ExpressionFile, ExpressionFileError, open_expression
 from dgex.io._delimited import PROFILE_ID
 from dgex.io._header import DELIMITERS
-from dgex.io._identifiers import ID_NAME
+from dgex.io._identifiers import names_ids
 from dgex.io._open import has_layers, is_gct
 from dgex.io._source import damage_explained
 from dgex.io._text import GZIP, is_number, split
@@ -64,7 +64,7 @@ def lone_fields(lines: Sequence[str]) -> list[str] | None:
 def require_named_columns(expression: ExpressionFile) -> None:
     """Raise if what names the columns of a table is rather the first line of a list: a gene and a number."""
     corner, columns = expression.rows_called, expression.profile_ids
-    if corner and not ID_NAME.fullmatch(corner) and len(columns) == 1 and is_number(columns[0]):
+    if corner and not names_ids(corner) and len(columns) == 1 and is_number(columns[0]):
         raise ExpressionFileError(
             f"{expression.path}: got {corner!r} and {columns[0]!r} in the first line, but expected names of columns. "
             "It has no header: add one, such as 'gene' and 'number', or leave the genes only."

@@ -49,14 +49,17 @@ class DelimitedFile(ExpressionFile):
         require_columns(path, metadata, header.names)
         self.rows_called = header.names[0]
         values = value_fields(path, header, metadata)
-        self._table = TextTable(path, header.n_lines, header.names, values, header.delimiter, quoted=True)
+        self._table = TextTable(
+            path, header.n_lines, header.names, values, header.delimiter, quoted=True, can_be_told=True
+        )
         if not self._table.ids:
             raise ExpressionFileError(f"{path}: got a header and no rows, but expected at least one.")
         self._rows_are_genes = told_by_all_rows(self._table, rows, metadata)
         self._goes_through = self._rows_are_genes or self._table.is_compressed
         columns = [header.names[index] for index in self._table.value_fields]
-        require_ids(path, self._table.ids, f"the first column ({self.rows_called or 'without a name'})")
-        require_ids(path, columns, "the first line")
+        if self.rows_called != PROFILE_ID:
+            require_ids(path, self._table.ids, f"the first column ({self.rows_called or 'without a name'})")
+            require_ids(path, columns, "the first line")
         warn_of_text_among(path, header.names, self._table.value_fields, metadata)
         described = {name: typed(column, MISSING_TEXT) for name, column in self._table.metadata.items()}
         dtype = np.dtype(np.float32)
@@ -138,14 +141,19 @@ def metadata_fields(
 ) -> list[int]:
     """Which columns describe, by their names and by cells of some of them; the others are expression.
 
-    Before the first column of expression, one with more text than numbers is text. Beyond, a single number makes it
+    Before the first column of expression, one with more text than numbers is text, and so is one of nothing that may
+    describe genes. Beyond, a single number makes it
     expression, so that no sample is lost for cells that are none: these are an error once they are read.
     """
 
     def is_text(index: int, leads: bool) -> bool:
-        given = [cell for cell in cells.get(index + 1, ()) if not is_missing_text(cell)]
+        if index + 1 not in cells:
+            return False
+        given = [cell for cell in cells[index + 1] if not is_missing_text(cell)]
         n_numbers = sum(map(is_number, given))
-        return n_numbers < len(given) / 2 if leads else n_numbers == 0 < len(given)
+        if leads:
+            return n_numbers < len(given) / 2 or (of_genes and not given)
+        return n_numbers == 0 < len(given)
 
     return [1 + index for index in describing(names[1:], is_text, told, of_genes=of_genes)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,13 +22,16 @@ from dgex.io._hdf5 import (
     texts_of,
 )
 from dgex.io._hdf5_writer import HDF5Writer
-from dgex.io._metadata import is_unsigned, kind_of, with_missing
+from dgex.io._metadata import as_numbers, is_unsigned, kind_of, with_missing
 from dgex.io._source import Columns, ExpressionFile, ExpressionFileError, damage_explained
 from dgex.io._text import typed
 
 MATRIX = "/0/DATA/0/matrix"
 PROFILES, GENES = "/0/META/COL", "/0/META/ROW"
 VERSION = "GCTX1.0"
+
+# Digits that no writer puts after a number, such as "1.10".
+ENDS_IN_ZEROS = re.compile(r"[^.]*\.\d+0")
 
 
 class GCTXFile(ExpressionFile):
@@ -108,9 +112,11 @@ def given_back(values: np.ndarray) -> np.ndarray:
     nulls = texts == NULL
     if not nulls.any():
         return texts
-    # Writers make text of numbers where some are missing.
+    # Writers make text of numbers where some are missing. Where two are one number, or zeros end one, it was text.
+    given = set(texts[~nulls])
     numbers = typed(list(texts), frozenset({NULL}))
-    if numbers.dtype.kind == "f" and not nulls.all():
+    are_numbers = as_numbers(numbers) is not None and not any(map(ENDS_IN_ZEROS.fullmatch, given))
+    if given and are_numbers and len(set(numbers[~nulls])) == len(given):
         return numbers
     texts[nulls] = None
     return texts

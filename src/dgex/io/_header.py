@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 from itertools import islice
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dgex._validation import listed
-from dgex.io._identifiers import ID_NAME, looks_like_id
+from dgex.io._identifiers import looks_like_id, names_ids
 from dgex.io._source import ExpressionFileError
 from dgex.io._text import fitted, is_missing_text, is_number, next_line, open_lines, split, text_of
 
 DELIMITERS = "\t,;"
+
+DIGITS = re.compile(r"\d+")
 
 # Rows that are looked at to tell numbers from annotation, and what separates them.
 N_SAMPLED = 20
@@ -62,12 +65,26 @@ def read_header(path: Path) -> Header:
     sample = [split(line, delimiter, quoted=True) for line in lines]
     names = [name.strip() for name in split(header, delimiter, quoted=True)]
     if sample and len(sample[0]) == len(names) + 1:
-        filled_up = ID_NAME.fullmatch(names[0]) and not any("".join(row[len(names) :]) for row in sample)
+        filled_up = are_filled_up(path, names, sample)
         names = names if filled_up else ["", *names]  # as R writes row names
     while len(names) > 1 and not names[-1]:
         names.pop()
     require_header(path, names)
     return Header(names, sample, n_lines, delimiter)
+
+
+def are_filled_up(path: Path, names: Sequence[str], sample: Sequence[Sequence[str]]) -> bool:
+    """Whether rows have a field more than the header for nothing, and not for ids that it does not name."""
+    one_of_several = len({DIGITS.sub("", name) for name in names[:2]}) < len(names[:2])  # "s1" beside "s2"
+    if any("".join(row[len(names) :]) for row in sample) or looks_like_id(names[0]) or one_of_several:
+        return False
+    if names[0] and not names_ids(names[0]):
+        raise ExpressionFileError(
+            f"{path}: rows have one field more than the header, and nothing in it. Is {names[0]!r} what the first "
+            "column is called, or does the header leave that out? Call it 'gene' or 'sample', and end no row with "
+            "a separator."
+        )
+    return True
 
 
 def delimiter_of(header: str, lines: Sequence[str]) -> str | None:
@@ -93,7 +110,7 @@ def is_header_of(comment: str, line: str) -> bool:
     fields = fitted(split(line, delimiter, quoted=True), len(names))
     has_numbers = any(is_number(field) and not is_missing_text(field) for field in fields[1:])
     first, of_line = names[0].strip(), fields[0].strip()
-    is_named, is_header = ID_NAME.fullmatch(first), of_line == "" or ID_NAME.fullmatch(of_line)
+    is_named, is_header = names_ids(first), of_line == "" or names_ids(of_line)
     return bool(len(fields) == len(names) and has_numbers and is_named and not is_header)
 
 

@@ -24,10 +24,14 @@ CALLED_PROFILES = re.compile(r"sample|profile|cell|barcode|subject|patient|indiv
 
 # What the column of identifiers is called, rather than a sample ("sample 1" is not such a name).
 ID_NAME = re.compile(
-    r"(\W|_|(gene|probe|symbol|target|ensembl|entrez|hugo|transcript|feature|otu|sample|profile|cell|barcode|subject|patient"
-    r"|individual|run|id|ref|name|accession|version|stable|set)s?(?![a-z]{3}))+",
+    r"(\W|_|(gene|probe|probeset|symbol|target|ensembl|entrez|hugo|uniprot|transcript|mirna|orf|locus|feature|otu|element"
+    r"|sample|profile|cell|line|barcode|subject|patient|individual|run|id|ref|name|tag|accession|version|stable|set"
+    r"|composite)s?(?![a-z]{3}))+",
     re.IGNORECASE,
 )
+
+# Between words that are written together, as in "GeneSymbol" and "EnsemblGeneID".
+WORD_BEGINS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 # What columns of numbers are called that describe genes, in small letters and without anything between words: where a
 # gene lies, how long it is, its content of GC, and its number in a database.
@@ -40,6 +44,11 @@ ANNOTATION = re.compile(
     r"|(percent|percentage|pct)?(gene)?gc(content|percent|percentage|pct)?"
     r"|(ncbi|entrez|locuslink|locus|gene|formerly|hgnc|probe|probeset|transcript|cluster)+id|(ncbi|entrez)(gene)?(number)?"
 )
+
+
+def names_ids(name: str) -> bool:
+    """Whether a column is called like one of identifiers."""
+    return any(ID_NAME.fullmatch(words) for words in (name, WORD_BEGINS.sub(" ", name)))
 
 
 def looks_like_id(name: str) -> bool:

@@ -18,7 +18,7 @@ from dgex.io._ahead import as_slice
 from dgex.io._delimited import PROFILE_ID, rows_are_genes
 from dgex.io._destination import ExpressionWriter
 from dgex.io._identifiers import describing, require_columns, warn_of_text_among
-from dgex.io._metadata import is_unsigned, kind_of, with_missing
+from dgex.io._metadata import as_numbers, is_unsigned, kind_of, with_missing
 from dgex.io._source import ExpressionFile, ExpressionFileError, damage_explained, unique_ids
 
 # Where in the file it says which columns are metadata, and what there is to say of genes.
@@ -77,7 +77,7 @@ class ParquetFile(ExpressionFile):
             if self._rows_are_genes:
                 super().__init__(path, self._values, ids, {}, columns, dtype)
             else:
-                super().__init__(path, ids, self._values, columns, gene_metadata(known, len(self._values)), dtype)
+                super().__init__(path, ids, self._values, columns, gene_metadata(known, self._values), dtype)
 
     def _read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         if self._rows_are_genes:
@@ -134,6 +134,7 @@ class ParquetWriter(ExpressionWriter):
             )
         known = {
             "profile_metadata": list(self.profile_metadata),
+            "gene_ids": list(self.gene_ids) if self.gene_metadata else [],
             "gene_metadata": {name: column.tolist() for name, column in self.gene_metadata.items()},
         }
         index = {"name": PROFILE_ID, "field_name": PROFILE_ID, "pandas_type": "unicode", "numpy_type": "object"}
@@ -239,13 +240,19 @@ def numbers_of(column: Any) -> np.ndarray:
     return column.to_numpy(zero_copy_only=False)
 
 
-def gene_metadata(known: dict[str, Any], n_genes: int) -> dict[str, np.ndarray]:
-    """What :class:`ParquetWriter` has stored of the genes, if it has."""
+def gene_metadata(known: dict[str, Any], gene_ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """What :class:`ParquetWriter` has stored of the genes, which others may have selected and ordered; else None."""
+    places = {gene: place for place, gene in enumerate(known.get("gene_ids", ()))}
     columns = {}
-    for name, values in known.get("gene_metadata", {}).items():
-        numbers = all(isinstance(value, int | float) for value in values)
-        columns[name] = np.array(values, dtype=None if numbers else object)
-    return {name: column for name, column in columns.items() if column.shape == (n_genes,)}
+    for name, stored in known.get("gene_metadata", {}).items() if places else ():
+        values = [stored[places[gene]] if gene in places else None for gene in gene_ids]
+        if all(isinstance(value, int | float) for value in values):
+            columns[name] = np.array(values)
+            continue
+        column = np.array([*values, None], dtype=object)[:-1]
+        numbers = as_numbers(column)
+        columns[name] = column if numbers is None else numbers
+    return columns
 
 
 def column_values(column: Any) -> np.ndarray:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from dgex.io._metadata import with_missing
 from dgex.io._source import ExpressionFileError, OpenedFile, decoded
 
 GZIP = b"\x1f\x8b"
@@ -122,6 +123,8 @@ class TextTable:
         Whether fields may stand in quotation marks.
     last_line : bytes
         How the line begins that ends the table, if the format has one.
+    can_be_told : bool
+        Whether callers can say which columns are metadata.
     """
 
     path: Path
@@ -131,6 +134,7 @@ class TextTable:
     delimiter: str = "\t"
     quoted: bool = False
     last_line: bytes = b""
+    can_be_told: bool = False
     ids: list[str] = field(default_factory=list)
     metadata: dict[str, list[str]] = field(default_factory=dict)
     is_compressed: bool = field(init=False)
@@ -171,7 +175,9 @@ class TextTable:
             done += len(batch)
         if done < len(wanted):
             raise ExpressionFileError(f"{self.path} has changed since it was opened: lines are missing. Open it again.")
-        return result[place][:, order]
+        if np.array_equal(place, np.arange(len(lines))) and np.array_equal(order, np.arange(len(columns))):
+            return result
+        return result[np.ix_(place, order)]
 
     def _lines(self) -> Iterator[tuple[int, int, bytes]]:
         """Number (from 1), start and bytes of each line with numbers; blank lines are passed over."""
@@ -253,22 +259,25 @@ class TextTable:
 
     def _number(self, position: int, index: int, text: str) -> float:
         got = f"{self.path}: got {text.strip()[:50]!r} in row {self.ids[position]!r}, column {self.names[index]!r}"
-        hint = f"if the column is not expression, pass metadata=[{self.names[index]!r}]."
+        hint = f"; if the column is not expression, pass metadata=[{self.names[index]!r}]." if self.can_be_told else "."
         try:
             number = number_of(text)
         except ValueError:
             raise ExpressionFileError(
-                f"{got}, but expected a number. Correct it, or leave it empty if it is missing; {hint}"
+                f"{got}, but expected a number. Correct it, or leave it empty if it is missing{hint}"
             ) from None
         if abs(number) >= TOO_LARGE and "inf" not in text.lower():
             raise ExpressionFileError(
-                f"{got}, but expected numbers below 3.4e38, which is all that float32 holds. Correct it; {hint}"
+                f"{got}, but expected numbers below 3.4e38, which is all that float32 holds. Correct it{hint}"
             )
         return number
 
 
 def typed(texts: Sequence[str], missing: frozenset[str] = frozenset()) -> np.ndarray:
-    """A column of metadata: whole numbers, numbers, or text; missing numbers are NaN, missing text is None."""
+    """A column of metadata: whole numbers, numbers, or text; missing numbers are NaN, missing text is None.
+
+    Whole numbers that 64 bits do not hold are text, as are names of digits such as "007".
+    """
     values = [None if text in missing else text for text in texts]
     present = [value for value in values if value is not None]
     for kind in () if any(map(PADDED.match, present)) else (int, float):
@@ -278,11 +287,12 @@ def typed(texts: Sequence[str], missing: frozenset[str] = frozenset()) -> np.nda
             continue
         if not present or any("_" in value or value != value.strip() for value in present):
             break
-        if kind is int and len(present) == len(values):
-            if all(-(2**63) <= number < 2**63 for number in numbers):
-                return np.array(numbers, dtype=np.int64)
-            continue
-        return np.array([np.nan if value is None else float(value) for value in values])
+        if kind is int and not all(-(2**63) <= number < 2**63 for number in numbers):
+            break
+        missing_ones = np.array([value is None for value in values], dtype=bool)
+        result = np.zeros(len(values), dtype=np.int64 if kind is int else np.float64)
+        result[~missing_ones] = numbers
+        return with_missing(result, missing_ones)
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
