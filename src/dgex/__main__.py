@@ -50,7 +50,8 @@ Say how far inferred expression is from measured expression.
 
 Compared are models (of `dgex train`, or the matrix of weights of the Connectivity Map's pipeline) and files of inferred
 expression that have the same profiles. Only genes that all of them infer count, and no landmark of any of them.
-"improvement" and "genes won" are against the first, or --baseline.
+"improvement" and "genes won" are against the first, or --baseline. One without a NAME is called like its file, such as
+"model.dgex".
 """
 
 # What can be wrong with files and parameters; anything else is a defect, and shown in full.
