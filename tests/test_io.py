@@ -1554,3 +1554,40 @@ def test_text_is_read_once_into_memory(tmp_path, monkeypatch):
         tracemalloc.stop()
     assert X.nbytes == 8_000_000
     assert most < 14_000_000
+
+
+def test_a_column_called_name_is_no_id_in_gct_1_3(tmp_path):
+    path = tmp_path / "x.gct"
+    path.write_text("#1.3\n2\t2\t2\t0\nid\tName\tDescription\tS1\tS2\n7157\tTP53\ttumor\t1\t2\n4609\tMYC\tmyc\t3\t4\n")
+    with open_expression(path) as file:
+        assert file.gene_ids.tolist() == ["7157", "4609"]
+        assert file.gene_metadata["Name"].tolist() == ["TP53", "MYC"]
+
+
+def test_what_a_full_disk_does_not_take_is_read_again(tmp_path):
+    class FullDisk(io.FileIO):
+        room = 5
+
+        def write(self, data):
+            data = data[: self.room]
+            if not data:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            FullDisk.room -= len(data)
+            return super().write(data)
+
+    class OnFullDisk(_hdf5_writer.GuardedFile, FullDisk):
+        pass
+
+    file = OnFullDisk(tmp_path / "x", "w+")
+    for place, data in ((0, b"abcdefgh"), (10, b"klm"), (6, b"GH")):
+        file.seek(place)
+        assert file.write(data) == len(data)
+    read = bytearray(b"?" * 20)
+    file.seek(1)
+    assert file.readinto(read) == 12
+    assert read == b"bcdefGH\0\0klm" + bytes(8)
+    assert file.tell() == 13
+    with pytest.raises(OSError, match="No space left"):
+        file.check()
+    file.close()
+    assert (tmp_path / "x").read_bytes() == b"abcde"

@@ -34,7 +34,7 @@ class GCTFile(ExpressionFile):
             raise ExpressionFileError(
                 f"{path}: got {len(self._table.ids)} lines of genes, but its header says {n_genes}. Is it complete?"
             )
-        if names[:2] == NUMBERED.decode().split():
+        if version == "#1.2" and names[:2] == NUMBERED.decode().split():
             self._table.ids = self._table.metadata.pop("Name")
         super().__init__(
             path,

@@ -29,18 +29,40 @@ LARGE = 4096
 class GuardedFile(FileIO):
     """A file for HDF5 to write into, which does not hear of errors: it would end the process when it closes the file.
 
-    The first error is kept, and :meth:`check` raises it.
+    The first error is kept, and :meth:`check` raises it. From then on what is written is kept as well: HDF5 reads some
+    of it again, and would end the process for want of it, too.
     """
 
     error: OSError | None = None
 
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self._unwritten: list[tuple[int, bytes]] = []
+
     def write(self, data: Any) -> int:
-        """Write all bytes, or keep the error."""
-        left = memoryview(data).cast("B")
-        n_bytes = len(left)
+        """Write all bytes, or keep the error and them."""
+        start, whole = self.tell(), memoryview(data).cast("B")
+        left = whole
         with self._errors_kept():
             while len(left):
                 left = left[super().write(left) :]
+        if self.error is not None:
+            self._unwritten.append((start, bytes(whole)))
+            self.seek(start + len(whole))
+        return len(whole)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what is in the file, and what would be."""
+        start, whole = self.tell(), memoryview(buffer).cast("B")
+        n_bytes = super().readinto(whole) or 0
+        if self._unwritten:
+            whole[n_bytes:] = bytes(len(whole) - n_bytes)
+        for place, data in self._unwritten:
+            first, last = max(start, place), min(start + len(whole), place + len(data))
+            if first < last:
+                whole[first - start : last - start] = data[first - place : last - place]
+                n_bytes = max(n_bytes, last - start)
+        self.seek(start + n_bytes)
         return n_bytes
 
     def truncate(self, size: int | None = None) -> int:
@@ -86,10 +108,12 @@ class HDF5Writer(ExpressionWriter):
         self._raw = GuardedFile(self.part, "w+")
         self._file = h5py.File(self._raw, "w", alignment_threshold=PAGE_BYTES, alignment_interval=PAGE_BYTES)
         shape = len(self.profile_ids), len(self.gene_ids)
-        self._matrix = new_matrix(h5py, self._file, self.matrix_name, shape, self.compression)
-        self._describe(self._file)
-        self._file.flush()
-        self._raw.check()
+        try:
+            self._matrix = new_matrix(h5py, self._file, self.matrix_name, shape, self.compression)
+            self._describe(self._file)
+            self._file.flush()
+        finally:
+            self._raw.check()
         self._direct = direct_writer(self.part, self._matrix)
         if self.resume:
             self._take_note(0)
