@@ -516,3 +516,17 @@ def test_pipelines_infer_where_metadata_are_routed(steps, frames, source, tmp_pa
         path = predict_to_file(pipeline, source, tmp_path / "y.gctx", target_names=TARGETS, verbose=False)
         assert not hasattr(network, "set_predict_request")
     np.testing.assert_array_equal(open_expression(path).read(genes=TARGETS), pipeline.predict(X))
+
+
+@pytest.mark.parametrize("ending", [".gctx", ".parquet"])
+def test_metadata_called_like_a_gene_are_renamed(models, frames, tmp_path, ending):
+    X, _ = frames
+    said = np.array(["yes", "no"] * 5)
+    source, gene = tmp_path / "x.gctx", TARGETS[3]
+    described = {"profile_ids": range(10), "gene_ids": LANDMARKS, "profile_metadata": {gene: said}}
+    write_expression(source, X.to_numpy()[:10], **described)
+    with pytest.warns(UserWarning, match=f"renamed: {gene} is called {gene}_"):
+        path = predict_to_file(models["network"], source, tmp_path / f"y{ending}", verbose=False)
+    with open_expression(path) as file:
+        assert file.gene_ids.tolist() == LANDMARKS + TARGETS
+        assert file.profile_metadata[f"{gene}_"].tolist() == said.tolist()

@@ -1475,7 +1475,6 @@ def test_series_matrices_of_geo_are_read(compressed, tmp_path):
         (SERIES.replace('"ID_REF"\t"GSM1"\t"GSM2"\n', "!series_matrix_table_end\n"), "table is empty"),
         (SERIES.replace("\tnull", "\tlow"), "got 'low' in row '1053_at', column 'GSM1'"),
         (SERIES.replace("\tnull", ""), "got 2 fields, but expected 3"),
-        (SERIES.replace('\t"lung, 2"', ""), "got 1 fields in the line '!Sample_title', but expected one for each of 2"),
     ],
 )
 def test_what_is_wrong_with_series_matrices_is_said(content, message, tmp_path):
@@ -1591,3 +1590,41 @@ def test_what_a_full_disk_does_not_take_is_read_again(tmp_path):
         file.check()
     file.close()
     assert (tmp_path / "x").read_bytes() == b"abcde"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('!Sample_title\t"lung\n\twith tab"\t"lung, 2\nmore"', ["lung\n\twith tab", "lung, 2\nmore"]),
+        ('!Sample_title\t"size 5""\t"b"', ["size 5", "b"]),
+        ('!Sample_title\tlung "1\tlung 2"', ['lung "1', 'lung 2"']),
+        ("\n!Sample_title\ta\tb\n", ["a", "b"]),
+    ],
+)
+def test_lines_and_quotation_marks_within_samples_of_geo(tmp_path, line, expected):
+    path = tmp_path / "x"
+    begin = "!series_matrix_table_begin\n"
+    content = SERIES.replace('!Sample_title\t"lung, 1"\t"lung, 2"', line).replace(begin, f"{begin}\n")
+    path.write_text(f"\n{content}")
+    with open_expression(path) as file:
+        assert file.profile_metadata["title"].tolist() == expected
+        assert file.profile_metadata["geo_accession"].tolist() == ["GSM1", "GSM2"]
+        np.testing.assert_array_equal(file.read(), [[7.5, np.nan], [8, 5.25]])
+
+
+def test_a_line_about_other_samples_is_left_out(tmp_path):
+    path = tmp_path / "x"
+    path.write_text(SERIES.replace('\t"lung, 2"', ""))
+    with pytest.warns(UserWarning, match="!Sample_title have not a field for each of 2 samples; they are left out"):
+        file = open_expression(path)
+    assert list(file.profile_metadata)[:2] == ["geo_accession", "age"]
+
+
+def test_bytes_that_no_text_has_are_named(tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_bytes(b"gene\tGSM1\nTP53\t1\0\n")
+    with pytest.raises(ExpressionFileError, match="got the byte 00 after 16 others, which text does not have"):
+        open_expression(path)
+    path.write_bytes(gzip.compress(b""))
+    with pytest.raises(ExpressionFileError, match="is empty, though compressed by gzip"):
+        open_expression(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from copy import deepcopy
@@ -278,7 +278,7 @@ def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool,
         destination,
         profile_ids=source.profile_ids,
         gene_ids=plan.gene_ids,
-        profile_metadata=_storable(source.profile_metadata),
+        profile_metadata=_storable(source.profile_metadata, plan.gene_ids),
         gene_metadata=_storable(plan.gene_metadata),
         compression=compression,
         resume=resume,
@@ -304,13 +304,14 @@ def _run(plan: InferencePlan, destination: Path, compression: int, resume: bool,
             written.result()
 
 
-def _storable(metadata: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Metadata under names that every format can store."""
+def _storable(metadata: Mapping[str, np.ndarray], gene_ids: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """Metadata under names that every format can store, some in one table with these genes."""
     columns: dict[str, np.ndarray] = {}
     changed = []
+    taken = {*TAKEN_NAMES, PROFILE_ID, *gene_ids}
     for name in metadata:
         new = name.replace("/", "_")
-        while new in (*TAKEN_NAMES, PROFILE_ID) or new in columns or (new != name and new in metadata):
+        while new in taken or new in columns or (new != name and new in metadata):
             new += "_"
         columns[new] = metadata[name]
         changed += [f"{name} is called {new}"] * (new != name)

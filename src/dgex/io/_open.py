@@ -110,7 +110,7 @@ def open_expression(
         require_text(path, head, compressed=magic.startswith(GZIP))
         if is_gct(head):
             return GCTFile(path)
-        return SeriesMatrixFile(path) if head.startswith(b"!") else DelimitedFile(path, rows, metadata)
+        return SeriesMatrixFile(path) if head.lstrip().startswith(b"!") else DelimitedFile(path, rows, metadata)
 
 
 def first_bytes(path: Path) -> bytes:
@@ -145,8 +145,17 @@ def require_text(path: Path, head: bytes, *, compressed: bool) -> None:
             f"{path} is compressed by gzip, and what is inside needs random access. Decompress it first: gunzip "
             f"{path.name}"
         )
-    if not head or head.translate(None, CONTROL) != head:
+    if not head:
+        raise ExpressionFileError(f"{path} is empty, though compressed by gzip. Get the file again.")
+    text = head.translate(None, CONTROL)
+    if text[:8] != head[:8]:
         raise ExpressionFileError(
-            f"{path}: got bytes {head[:8].hex(' ') or 'none'} at the beginning, but expected a file in GCTX, GCT, "
-            "h5ad, Parquet, npz or delimited text."
+            f"{path}: got bytes {head[:8].hex(' ')} at the beginning, but expected a file in GCTX, GCT, h5ad, Parquet, "
+            "npz or delimited text."
+        )
+    if text != head:
+        place = next(place for place, byte in enumerate(head) if byte in CONTROL)
+        raise ExpressionFileError(
+            f"{path}: got the byte {head[place]:02x} after {place:,} others, which text does not have. Get the file "
+            "again, or remove it."
         )

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from dgex._validation import listed, warn_user
 from dgex.io._source import ExpressionFile, ExpressionFileError
 from dgex.io._text import MISSING_TEXT, TextTable, fitted, next_line, open_lines, split, text_of, typed
 
 BEGINNING, END = b"!series_matrix_table_begin", b"!series_matrix_table_end"
 
 # How lines begin that describe the samples, one field for each.
-OF_SAMPLES = b"!Sample_"
+OF_SAMPLES = "!Sample_"
 
 # What these lines are called that say "key: value", as many as there are keys.
 CHARACTERISTICS = "characteristics"
@@ -40,7 +41,7 @@ class SeriesMatrixFile(ExpressionFile):
 
 def read_description(path: Path) -> tuple[list[str], list[list[str]], int]:
     """Names of the table's columns, the fields of lines about samples, and the number of lines before the rows."""
-    of_samples: list[list[str]] = []
+    described: list[str] = []
     n_lines = 2
     with open_lines(path) as file:
         while not (line := next_line(file, path)).startswith(BEGINNING):
@@ -49,19 +50,32 @@ def read_description(path: Path) -> tuple[list[str], list[list[str]], int]:
                     f"{path} begins like a series matrix of GEO, but has no line {BEGINNING.decode()!r}. Get the file "
                     "again, or remove the lines that begin with '!' if it is another table."
                 )
-            if line.startswith(OF_SAMPLES):
-                of_samples.append(split(text_of(line), "\t", quoted=True))
+            if line.startswith(b"!") or not described:
+                described.append(text_of(line))
+            else:  # a field that has several lines
+                described[-1] += "\n" + text_of(line)
             n_lines += 1
-        names = [name.strip() for name in split(text_of(next_line(file, path)), "\t", quoted=True)]
+        while (line := next_line(file, path)) and not line.strip():
+            n_lines += 1
+        names = [name.strip() for name in split(text_of(line), "\t", quoted=True)]
     if len(names) < 2:
         raise table_is_empty(path)
-    for fields in of_samples:
-        if len(fitted(fields, len(names))) != len(names):
-            raise ExpressionFileError(
-                f"{path}: got {len(fields) - 1} fields in the line {fields[0]!r}, but expected one for each of "
-                f"{len(names) - 1} samples. Is the file complete?"
-            )
-    return names, of_samples, n_lines
+    of_samples = [text.strip() for text in described if text.startswith(OF_SAMPLES)]
+    fields = {text: fields_of(text, len(names)) for text in of_samples}
+    left_out = [text.partition("\t")[0] for text in of_samples if not fields[text]]
+    if left_out:
+        warn_user(
+            f"{path.name}: {listed(left_out)} have not a field for each of {len(names) - 1} samples; they are left out."
+        )
+    return names, [fields[text] for text in of_samples if fields[text]], n_lines
+
+
+def fields_of(text: str, n_fields: int) -> list[str]:
+    """The fields of a line about the samples, in which there may be quotation marks without a meaning; or none."""
+    for fields in (split(text, "\t", quoted=True), [field.strip('"') for field in text.split("\t")]):
+        if len(fitted(fields, n_fields)) == n_fields:
+            return fields
+    return []
 
 
 def table_is_empty(path: Path) -> ExpressionFileError:
@@ -76,7 +90,7 @@ def sample_columns(lines: Iterable[Sequence[str]]) -> dict[str, list[str]]:
     """What is said of the samples by name; characteristics by their key where all samples have the same."""
     columns: dict[str, list[str]] = {}
     for first, *values in lines:
-        name = first.removeprefix(OF_SAMPLES.decode())
+        name = first.removeprefix(OF_SAMPLES)
         pairs = [value.partition(": ") for value in values]
         keys = {key for key, _, _ in pairs if key}
         if name.startswith(CHARACTERISTICS) and len(keys) == 1 and all(colon for key, colon, _ in pairs if key):
