@@ -4,7 +4,7 @@ import pickle
 import re
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -259,7 +259,7 @@ def test_comparison_counts_genes_won(pyplot):
     display = plotting.GenewiseComparisonDisplay(errors, other, names=("D-GEX-10%", "ridge"), unit="log2").plot()
     assert [text.get_text() for text in display.texts_] == [
         "D-GEX-10% better:\n2 genes (50.0%)",
-        "ridge better:\n1 gene (25.0%)",  # one is tied
+        "ridge better:\n1 gene (25.0%)\n(1 gene equal)",
     ]
     np.testing.assert_array_equal(np.sort(display.points_.get_offsets()[:, 0]), errors)
     assert display.ax_.get_xlim() == display.ax_.get_ylim()
@@ -482,6 +482,36 @@ def test_architectures_are_ordered_and_averaged_over_seeds(pyplot):
     assert display.baseline_lines_[0].get_ydata()[0] == 0.41
     assert legend_labels(display) == ["dropout 0%", "dropout 10%", "ridge"]
     assert labels(display.ax_) == ("units per hidden layer", "overall error")
+
+
+@pytest.mark.parametrize("figsize", [(6.4, 4.8), (12, 4)])
+def test_sizes_of_many_architectures_do_not_overlap(pyplot, figsize):
+    figure, axes = pyplot.subplots(1, 2, figsize=figsize)
+    display = plotting.ArchitectureDisplay.from_results(
+        [
+            {"layers": layers, "units": units, "dropout": dropout, "error": 0.4 + layers / units}
+            for layers, units, dropout in product((1, 2, 3), (3000, 6000, 9000), (0.0, 0.1, 0.25))
+        ]
+    )
+    for ax in axes:
+        display.plot(ax)
+        figure.canvas.draw()
+        extents = [label.get_window_extent() for label in ax.get_xticklabels()]
+        assert not any(first.overlaps(second) for first, second in pairwise(extents))
+        legend = display.legend_.get_window_extent()
+        points = np.concatenate([ax.transData.transform(line.get_xydata()) for line in display.lines_])
+        assert not any(legend.contains(x, y) for x, y in points[np.isfinite(points).all(axis=1)])
+
+
+def test_many_dropout_rates_stay_with_their_architecture(pyplot):
+    rates = np.arange(15) / 20
+    display = plotting.ArchitectureDisplay.from_results(
+        [{"layers": 1, "units": units, "dropout": rate, "error": 0.4} for units in (100, 200) for rate in rates]
+    ).plot()
+    x = np.array([line.get_xdata() for line in display.lines_])
+    assert x[:, 0].max() + 0.2 < x[:, 1].min()
+    styles = {(line.get_color(), line.get_marker()) for line in display.lines_}
+    assert len(styles) == len(rates)
 
 
 def test_architecture_trained_once_has_no_bars(pyplot):
@@ -980,6 +1010,37 @@ def test_normalization_messages(platforms):
         plotting.QuantileNormalizationDisplay.from_profiles({"a": np.ones(4)}, {"a": np.ones(4)})
 
 
+# Learning rates
+
+
+def cosine(n_epochs, initial):
+    return initial * (1 + np.cos(np.pi * np.arange(n_epochs) / n_epochs)) / 2
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [np.full(50, 5e-4), 5e-4 * 0.9 ** np.arange(30), cosine(20, 1e-4), np.r_[cosine(20, 1e-4), cosine(100, 1e-3)]],
+    ids=["constant", "adaptive", "gentle epochs", "modern"],
+)
+def test_learning_rates_can_be_read_off(pyplot, rates):
+    history = [{"epoch": epoch, "train_mae": 0.5, "learning_rate": rate} for epoch, rate in enumerate(rates, start=1)]
+    display = drawn(plotting.TrainingCurveDisplay({"model": history}).plot())
+    ax = display.rate_ax_
+    bottom, top = ax.get_ylim()
+    ticks = [label for label, tick in zip(ax.get_yticklabels(), ax.get_yticks(), strict=True) if bottom <= tick <= top]
+    extents = [label.get_window_extent() for label in ticks if label.get_text()]
+    assert 2 <= len(extents) <= 6
+    assert not any(first.overlaps(second) for first, second in pairwise(extents))
+    assert bottom < max(rates) < top
+
+
+def test_epochs_are_whole_on_axes_of_their_own(pyplot):
+    _, axes = pyplot.subplots(2, 1)
+    drawn(plotting.TrainingCurveDisplay({"model": history_of([3.0, 2.0, 1.0])}).plot(axes))
+    for ax in axes:
+        assert all(tick == round(tick) for tick in ax.get_xticks())
+
+
 # Legends
 
 
@@ -1018,6 +1079,15 @@ def test_legends_are_whole_and_cover_nothing(pyplot, layout, case, kind):
         assert not legend.overlaps(display.ax_.bbox)
     assert display.ax_.bbox.height > 0.3 * figure.height
     assert display.ax_.bbox.width > 0.2 * figure.width
+
+
+def test_a_legend_below_low_axes_is_whole(pyplot):
+    figure, ax = pyplot.subplots(figsize=(16, 3))
+    display = plotting.GenewiseErrorDisplay({f"model {index}": some_errors(50, index)[0] for index in range(8)}).plot(
+        ax
+    )
+    figure.canvas.draw()
+    assert display.legend_.get_window_extent().y0 >= 0
 
 
 def test_legends_of_neighbouring_axes_keep_apart(pyplot):

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+SMALLEST = 4.0  # points of text
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # other than colours in number, so that they come together later
 BASELINE_STYLES = ("--", ":", "-.", (0, (1, 3)), (0, (6, 3)))
 
 # Room between numbers of layers, in units of that between two sizes.
@@ -271,7 +273,7 @@ class ArchitectureDisplay:
             own.sort(key=lambda i: places[i])
             # The line is interrupted, by NaN, where the number of layers changes.
             breaks = np.flatnonzero(np.diff([self.layers[i] for i in own])) + 1
-            shift = 0.09 * (number - (len(rates) - 1) / 2)
+            shift = min(0.09, 0.7 / len(rates)) * (number - (len(rates) - 1) / 2)
             shifted = [places[i] + shift for i in own]
             columns = (shifted, np.take(self.errors, own), deviations[own])
             x, y, bars = (np.insert(np.asarray(column, dtype=np.float64), breaks, np.nan) for column in columns)
@@ -290,6 +292,11 @@ class ArchitectureDisplay:
         self.ax_.set_xticks(list(places.values()), names)
         positions = list(places.values())
         self.ax_.set_xlim(positions[0] - 0.5 - GAP / 2, positions[-1] + 0.5 + GAP / 2)
+        labels = self.ax_.get_xticklabels()
+        room = 0.8 * self.ax_.bbox.width / (positions[-1] - positions[0] + 1 + GAP)
+        share = room / max(label.get_window_extent().width for label in labels)
+        if share < 1:
+            self.ax_.tick_params(axis="x", labelsize=max(share * float(labels[0].get_fontsize()), SMALLEST))
         self.texts_ = []
         for layers in sorted({layers for layers, _ in places}):
             own = [place for (number, _), place in places.items() if number == layers]

@@ -414,6 +414,8 @@ class GenewiseComparisonDisplay:
         (self.ax_,) = axes_for(self, ax, cloud_size(len(errors)))
         self.figure_ = self.ax_.figure
         own, other = self._shares(errors, other_errors)
+        equal = int(np.count_nonzero(errors == other_errors))
+        other += f"\n({plural(equal, 'gene')} equal)" if equal else ""
         other += f"\n({plural(left_out, 'gene')} without finite errors)" if left_out else ""
         lines = max(own.count("\n"), other.count("\n")) + 1
         corners = ("upper left", "lower right")

@@ -85,7 +85,7 @@ def _legend_in_axes(ax: Axes, style: Style, inside: str) -> Legend:
     if len(style["handles"]) <= FEW_ENTRIES:
         legend = ax.legend(**{"loc": inside, "fontsize": SMALL, "title_fontsize": SMALL, **style})
         extent = legend.get_window_extent()
-        if extent.width <= 0.75 * width and extent.height <= 0.5 * height:
+        if extent.width <= 0.75 * width and extent.height <= 0.5 * height and not _covers_points(ax, extent):
             return legend
         legend.remove()
     figure: Any = ax.get_figure(root=True)
@@ -94,8 +94,16 @@ def _legend_in_axes(ax: Axes, style: Style, inside: str) -> Legend:
     anchor = ax.transAxes + ScaledTranslation(0.0, -depth / figure.dpi, figure.dpi_scale_trans)
     below: Style = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": anchor, "frameon": False}
     legend = _fitted(ax, {**below, "borderaxespad": 0.0, **style}, width, 0.5 * height, True)
-    _place(ax, RoomBelow(ax, min((legend.get_window_extent().height + 0.06 * figure.dpi) / height, 0.8)))
+    needed = legend.get_window_extent().height + 0.06 * figure.dpi + max(depth - ax.bbox.y0, 0.0)
+    _place(ax, RoomBelow(ax, min(needed / height, 0.8)))
     return legend
+
+
+def _covers_points(ax: Axes, extent: Bbox) -> bool:
+    """Whether points of a line that shows them are in there."""
+    lines = (line for line in ax.lines if line.get_marker() not in ("", "None", None))
+    points = [line.get_transform().transform(line.get_xydata()) for line in lines]
+    return any(extent.contains(x, y) for x, y in np.concatenate([np.empty((0, 2)), *points]))
 
 
 class RoomBelow:

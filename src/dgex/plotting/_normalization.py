@@ -35,8 +35,9 @@ class QuantileNormalizationDisplay:
     """Distributions of expression profiles before and after quantile normalization, by platform.
 
     The joint quantile normalization of Chen et al. [1]_ (section 2.1, no figure of theirs): before, a panel for each
-    platform; after, one for all, where the curves are the same but for what tied values become. A curve is the median
-    over profiles of their sorted values, a band reaches from the 5th to the 95th percentile of the profiles.
+    platform; after, one for all, where the curves are the same but for what tied values become (by `ties="dense"`, the
+    paper's rule for counts, these move all quantiles). A curve is the median over profiles of their sorted values, a
+    band reaches from the 5th to the 95th percentile of the profiles.
 
     Parameters
     ----------

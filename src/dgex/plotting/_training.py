@@ -36,6 +36,9 @@ VALIDATION: tuple[Any, ...] = (
 )
 BASELINES = ((0, (6, 3)), (0, (1, 3)), (0, (8, 2, 2, 2)))
 
+# Rates that differ by less are read off 1, 2 and 5 times powers of ten; what is lower than so many times is not shown.
+FEW_OF_RATES, MOST_OF_RATES = 30.0, 1000.0
+
 VALIDATION_ERRORS = re.compile(r"validation_mae_\d+")
 ERRORS = re.compile(rf"train_mae|{VALIDATION_ERRORS.pattern}")
 
@@ -230,9 +233,9 @@ class TrainingCurveDisplay:
             self.baseline_lines_.append(self.ax_.axhline(error, **style))
         self._draw_rates(curves, line_kw)
         axes[-1].set_xlabel("epoch")
-        axes[-1].locator_params(axis="x", integer=True, min_n_ticks=1)
         self.ax_.set_ylabel(f"mean absolute error\n({self.unit})")
         for each in axes:
+            each.locator_params(axis="x", integer=True, min_n_ticks=1)
             without_box(each)
         self.legend_ = legend_beside(self.ax_, legend_kw, own=ax is None, handles=self._handles())
         return self
@@ -289,14 +292,17 @@ class TrainingCurveDisplay:
         from matplotlib.ticker import LogLocator, NullLocator
 
         self.rate_ax_.set(yscale="log", ylabel="learning\nrate")
-        # 1, 2 and 5 times powers of ten, and room for one of these at least.
-        self.rate_ax_.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        self.rate_ax_.yaxis.set_minor_locator(NullLocator())
-        self.rate_ax_.yaxis.set_major_formatter("{x:g}")
         rates = np.concatenate([line.get_ydata() for line in self.rate_lines_.values()])
         rates = rates[np.isfinite(rates) & (rates > 0)]
+        highest = rates.max(initial=0.0)
+        lowest = max(rates.min(initial=highest), highest / MOST_OF_RATES)  # a cosine ends at nearly nothing
+        # Powers of ten; of few of them 1, 2 and 5 times, and room for one of these at least.
+        subs = (1.0, 2.0, 5.0) if highest < FEW_OF_RATES * lowest else (1.0,)
+        self.rate_ax_.yaxis.set_major_locator(LogLocator(subs=subs, numticks=5))
+        self.rate_ax_.yaxis.set_minor_locator(NullLocator())
+        self.rate_ax_.yaxis.set_major_formatter("{x:g}")
         if len(rates):
-            self.rate_ax_.set_ylim(rates.min() / 2, rates.max() * 2)
+            self.rate_ax_.set_ylim(lowest / 2, highest * 2)
 
     def _handles(self) -> list[Line2D]:
         """Entries of the legend: models by colour, sets of profiles by line style."""
@@ -354,7 +360,7 @@ def _columns(name: str, history: Sequence[Record]) -> dict[str, np.ndarray]:
     if not any(np.isfinite(columns[column]).any() for column in filter(ERRORS.fullmatch, columns)):
         raise ValueError(
             f"Got a history of {name!r} without any finite error in {len(history)} epochs, but expected some to draw: "
-            "training has diverged. Leave the model out, or train it with a lower learning_rate."
+            "training has diverged. Leave the model out, or train it with a lower learning_rate_init."
         )
     return columns
 
