@@ -4,7 +4,7 @@ import pickle
 import re
 import subprocess
 import sys
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -805,7 +805,7 @@ def test_connections_are_the_major_weights(pyplot, network):
     texts = {text.get_text() for text in display.texts_}
     assert texts == {f"unit {hub.unit}\n{_style.plural(hub.n_targets, 'target')}" for hub in hubs}
     rows = [label.get_text() for label in display.ax_.get_yticklabels()]
-    assert rows == ["12 landmark genes", "30 hidden units", "9 target genes"]
+    assert rows == ["12 landmark\ngenes", "30 hidden\nunits", "9 target\ngenes"]
     assert legend_labels(display) == ["positive weight", "negative weight", "hub unit, and its connections"]
     assert display.legend_.get_title().get_text() == f"{len(weights.inputs) + len(weights.outputs)} connections"
 
@@ -842,11 +842,30 @@ def test_deep_networks_and_several_of_them(pyplot, profiles):
     assert len(display.edges_) == 3
     assert len(display.hub_edges_) == 2
     rows = [label.get_text() for label in display.ax_.get_yticklabels()]
-    assert rows[1:3] == ["2 x 10 hidden units, layer 1", "2 x 6 hidden units, layer 2"]
+    assert rows[1:3] == ["2 x 10 hidden\nunits, layer 1", "2 x 6 hidden\nunits, layer 2"]
     assert all(text.get_text().startswith("network ") for text in display.texts_)
     xs = np.concatenate([np.asarray(edges.get_segments())[:, :, 0].ravel() for edges in display.edges_])
     assert xs.min() > 0
     assert xs.max() < 1
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_connections_on_narrow_axes_keep_names_apart(pyplot, network, layout):
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 5), layout=layout)
+    displays = [
+        plotting.ConnectionMapDisplay.from_estimator(network, n_std_in=1.5, n_std_out=1.5, n_hubs=6).plot(ax)
+        for ax in (left, right)
+    ]
+    figure.canvas.draw()
+    legends = [display.legend_.get_window_extent() for display in displays]
+    for display, legend in zip(displays, legends, strict=True):
+        labels = [text.get_window_extent() for text in display.texts_]
+        assert not any(one.overlaps(other) for one, other in combinations(labels, 2))
+        assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= legend.y0
+        names = [label.get_window_extent() for label in display.ax_.get_yticklabels()]
+        assert min(name.x0 for name in names) >= figure.bbox.x0
+    assert not legends[0].overlaps(legends[1])
 
 
 def test_no_major_weights_are_drawn_as_none(pyplot, network):

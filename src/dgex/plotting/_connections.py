@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dgex.plotting._legend import legend_below
 from dgex.plotting._style import Style, axes_for, innermost, merged, plural
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ MAX_CELLS = 800
 
 # Half the height of a layer's bar, when layers are one apart.
 BAR = 0.022
+
+
+# So many points of width a hub has for what stands beside its disc; with less, this is below and above by turns.
+HUB_WIDTH = 62.0
+BESIDE: Style = {"xytext": (11, 0), "va": "center"}
+BELOW: Style = {"xytext": (0, -12), "ha": "center", "va": "top"}
+ABOVE: Style = {"xytext": (0, 12), "ha": "center", "va": "bottom"}
 
 
 class ConnectionMapDisplay:
@@ -82,7 +90,7 @@ class ConnectionMapDisplay:
     >>> model = DGEXRegressor(hidden_layer_sizes=(100,), max_iter=20, random_state=0).fit(data.X, data.y)
     >>> display = ConnectionMapDisplay.from_estimator(model, n_std_in=2.0, n_std_out=2.5, n_hubs=2)
     >>> [label.get_text() for label in display.plot().ax_.get_yticklabels()]
-    ['20 landmark genes', '100 hidden units', '50 target genes']
+    ['20 landmark\\ngenes', '100 hidden\\nunits', '50 target\\ngenes']
     """
 
     ax_: Axes
@@ -169,12 +177,11 @@ class ConnectionMapDisplay:
         self._draw_hubs(layers[-2])
         self.ax_.set(xlim=(-0.01, 1.01), ylim=(-0.08, len(layers) - 1 + 0.08), xticks=[])
         self.ax_.set_yticks(range(len(layers)), [layer.name for layer in layers])
-        self.ax_.tick_params(axis="y", length=0)
+        self.ax_.tick_params(axis="y", length=0, labelsize="small")
         self.ax_.spines[:].set_visible(False)
-        place: Style = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.01), "ncols": 3, "frameon": False}
         n_drawn, n_all = sum(len(lines.get_segments()) for lines in self.edges_), sum(map(len, _edges(self.weights)))
-        place["title"] = f"{n_drawn:,} connections" + ("" if n_drawn == n_all else f", the strongest of {n_all:,}")
-        self.legend_ = self.ax_.legend(**{"handles": self._handles(), **place, **(legend_kw or {})})
+        title = f"{n_drawn:,} connections" + ("" if n_drawn == n_all else f", the strongest of {n_all:,}")
+        self.legend_ = legend_below(self.ax_, legend_kw, handles=self._handles(), title=title)
         return self
 
     def _draw_edges(self, layers: Sequence[Layer], max_edges: int, edge_kw: Mapping[str, Any] | None) -> None:
@@ -240,14 +247,15 @@ class ConnectionMapDisplay:
         n_targets = np.array([hub.n_targets for hub in self.hubs])
         disc: Style = {"color": "black", "edgecolor": "white", "linewidth": 1.2, "zorder": 5}
         self.hubs_ = self.ax_.scatter(x, [level] * len(x), s=60 + 160 * n_targets / n_targets.max(), **disc)
-        # Beside the discs; by turns below and above where they come close.
-        heights = cycle([0] if len(x) < 10 else [-15, 15])
+        points = 72 / self.ax_.get_figure(root=True).dpi
+        close = points * self.ax_.bbox.width < HUB_WIDTH * len(x)
+        sides = cycle([BELOW, ABOVE] if close else [BESIDE])
         for place, hub in sorted(zip(x, self.hubs, strict=True), key=lambda pair: pair[0]):
             name = (f"network {hub.network}\n" if self.weights.n_networks > 1 else "") + f"unit {hub.unit}"
             box: Style = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "boxstyle": "round,pad=0.15"}
             text = f"{name}\n{plural(hub.n_targets, 'target')}"
-            where: Style = {"xytext": (11, next(heights)), "textcoords": "offset points", "va": "center"}
-            label = self.ax_.annotate(text, (place, level), fontsize="small", bbox=box, zorder=6, **where)
+            style: Style = {"textcoords": "offset points", "fontsize": "small", "bbox": box, "zorder": 6}
+            label = self.ax_.annotate(text, (place, level), **style, **next(sides))
             self.texts_.append(label)
 
     def _handles(self) -> list[Any]:
@@ -314,15 +322,15 @@ def _units(table: Table, name: str, size: int) -> np.ndarray:
 
 def _layers(weights: MajorWeights, hubs: Sequence[HubUnit]) -> list[Layer]:
     """The rows, from the landmarks up."""
-    layers = [Layer(f"{weights.n_landmarks:,} landmark genes", _evenly(weights.n_landmarks))]
+    layers = [Layer(f"{weights.n_landmarks:,} landmark\ngenes", _evenly(weights.n_landmarks))]
     for level, size in enumerate(weights.hidden_sizes):
         of = "" if weights.n_networks == 1 else f"{weights.n_networks} x "
         depth = "" if len(weights.hidden_sizes) == 1 else f", layer {level + 1}"
-        name = f"{of}{size:,} hidden units{depth}"
+        name = f"{of}{size:,} hidden\nunits{depth}"
         is_last = level == len(weights.hidden_sizes) - 1
         spread = [size * hub.network + hub.unit for hub in hubs] if is_last else []
         layers.append(Layer(name, _evenly(size * weights.n_networks, spread)))
-    return [*layers, Layer(f"{weights.n_targets:,} target genes", _evenly(weights.n_targets))]
+    return [*layers, Layer(f"{weights.n_targets:,} target\ngenes", _evenly(weights.n_targets))]
 
 
 def _evenly(size: int, spread: Sequence[int] = ()) -> np.ndarray:

@@ -43,12 +43,7 @@ def legend_beside(
     Else in the axes, or below them if it is too large for that; the axes are then made less high. Print becomes smaller
     and columns more as needed; a figure of one's own becomes larger instead.
     """
-    earlier = ax.get_legend()
-    if earlier is not None:
-        earlier.remove()
-    locator = ax.get_axes_locator()
-    if isinstance(locator, RoomBelow):  # of a legend drawn before
-        _place(ax, locator.within)
+    _without_legend(ax)
     handles = defaults.pop("handles", None) or ax.get_legend_handles_labels()[0]
     labels = [wrapped(str(handle.get_label())) for handle in handles]
     common: Style = {"handles": handles, "labels": labels, "alignment": "left", **defaults}
@@ -66,6 +61,27 @@ def legend_beside(
     return _fitted(ax, common, 0.6 * ax.bbox.width, ax.bbox.height, False)
 
 
+def legend_below(ax: Axes, given: Mapping[str, Any] | None = None, **defaults: Any) -> Legend:
+    """A legend below axes, no wider than they are; they are made less high for it if no layout engine makes room."""
+    _without_legend(ax)
+    style: Style = {"loc": "upper center", "frameon": False, **defaults, **(given or {})}
+    if {"loc", "bbox_to_anchor"} & set(given or {}):
+        return ax.legend(**style)
+    if ax.figure.get_layout_engine() is None:
+        return _legend_in_room_below(ax, style)
+    return _fitted(ax, {"bbox_to_anchor": (0.5, -0.01), **style}, ax.bbox.width, ax.bbox.height, True)
+
+
+def _without_legend(ax: Axes) -> None:
+    """Take away a legend drawn before, and the room below the axes that it has taken."""
+    earlier = ax.get_legend()
+    if earlier is not None:
+        earlier.remove()
+    locator = ax.get_axes_locator()
+    if isinstance(locator, RoomBelow):
+        _place(ax, locator.within)
+
+
 def _with_larger_figure(ax: Axes, legend: Legend) -> Legend:
     """Make a new figure as much larger as the legend beside its axes is larger than usual."""
     figure: Any = ax.figure
@@ -79,8 +95,6 @@ def _with_larger_figure(ax: Axes, legend: Legend) -> Legend:
 
 def _legend_in_axes(ax: Axes, style: Style, inside: str) -> Legend:
     """A legend within axes that no engine lays out, or below them in the room that they had."""
-    from matplotlib.transforms import ScaledTranslation
-
     width, height = ax.bbox.width, ax.bbox.height
     if len(style["handles"]) <= FEW_ENTRIES:
         legend = ax.legend(**{"loc": inside, "fontsize": SMALL, "title_fontsize": SMALL, **style})
@@ -88,6 +102,14 @@ def _legend_in_axes(ax: Axes, style: Style, inside: str) -> Legend:
         if extent.width <= 0.75 * width and extent.height <= 0.5 * height and not _covers_points(ax, extent):
             return legend
         legend.remove()
+    return _legend_in_room_below(ax, style)
+
+
+def _legend_in_room_below(ax: Axes, style: Style) -> Legend:
+    """A legend in the lower part of the room that axes had, which no engine lays out."""
+    from matplotlib.transforms import ScaledTranslation
+
+    width, height = ax.bbox.width, ax.bbox.height
     figure: Any = ax.get_figure(root=True)
     tight = ax.get_tightbbox() or ax.bbox
     depth = max(ax.bbox.y0 - tight.y0, 0.0) + 0.06 * figure.dpi  # pixels of ticks and labels
