@@ -849,6 +849,18 @@ def test_deep_networks_and_several_of_them(pyplot, profiles):
     assert xs.max() < 1
 
 
+@pytest.mark.parametrize("n_sizes", [1, 6])
+def test_names_of_architectures_on_narrow_axes_do_not_join(pyplot, n_sizes):
+    sizes = range(1000, 1000 * (n_sizes + 1), 1000)
+    rows = [{"layers": n, "units": size, "dropout": 0.1, "error": 0.3} for n in (1, 2, 3, 4) for size in sizes]
+    figure, ax = pyplot.subplots(figsize=(4.5, 4))
+    display = plotting.ArchitectureDisplay.from_results(rows).plot(ax)
+    figure.canvas.draw()
+    for texts in (display.texts_, ax.get_xticklabels()):
+        extents = [text.get_window_extent() for text in texts]
+        assert not any(left.overlaps(right) for left, right in pairwise(extents))
+
+
 @pytest.mark.parametrize("layout", [None, "constrained"])
 def test_connections_on_narrow_axes_keep_names_apart(pyplot, network, layout):
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 5), layout=layout)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SMALLEST = 4.0  # points of text
 
+# Where less than this share of a label's width is at hand, labels are turned instead of made smaller.
+LEGIBLE = 0.7
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # other than colours in number, so that they come together later
 BASELINE_STYLES = ("--", ":", "-.", (0, (1, 3)), (0, (6, 3)))
 
@@ -293,8 +296,11 @@ class ArchitectureDisplay:
         positions = list(places.values())
         self.ax_.set_xlim(positions[0] - 0.5 - GAP / 2, positions[-1] + 0.5 + GAP / 2)
         labels = self.ax_.get_xticklabels()
-        room = 0.8 * self.ax_.bbox.width / (positions[-1] - positions[0] + 1 + GAP)
-        share = room / max(label.get_window_extent().width for label in labels)
+        unit = self.ax_.bbox.width / (positions[-1] - positions[0] + 1 + GAP)
+        share = 0.8 * unit / max(label.get_window_extent().width for label in labels)
+        if share < LEGIBLE:
+            self.ax_.tick_params(axis="x", labelrotation=90)
+            share = 0.9 * unit / max(label.get_window_extent().width for label in labels)
         if share < 1:
             self.ax_.tick_params(axis="x", labelsize=max(share * float(labels[0].get_fontsize()), SMALLEST))
         self.texts_ = []
@@ -304,7 +310,10 @@ class ArchitectureDisplay:
                 self.ax_.axvspan(own[0] - 0.5 - GAP / 2, own[-1] + 0.5 + GAP / 2, color="0.95", zorder=0, linewidth=0)
             name = f"{layers} hidden layer" + ("" if layers == 1 else "s")
             above = self.ax_.get_xaxis_transform()
-            self.texts_.append(self.ax_.text((own[0] + own[-1]) / 2, 1.02, name, transform=above, ha="center"))
+            text = self.ax_.text((own[0] + own[-1]) / 2, 1.02, name, transform=above, ha="center")
+            if text.get_window_extent().width > 0.95 * unit * (own[-1] - own[0] + 1 + GAP):
+                text.set(text=name.replace(" layer", "\nlayer"), fontsize="small")
+            self.texts_.append(text)
 
 
 def _records(rows: Any) -> Iterable[Mapping[str, Any]]:

@@ -44,7 +44,7 @@ ABOVE: Style = {"xytext": (0, 12), "ha": "center", "va": "bottom"}
 
 
 class ConnectionMapDisplay:
-    """Landmarks, hidden units and targets of a network, joined by its major weights, with hubs highlighted.
+    r"""Landmarks, hidden units and targets of a network, joined by its major weights, with hubs highlighted.
 
     Supplementary S3 of Chen et al. [1]_: positive weights are red, negative ones blue; connections of hub units, those
     with the most major weights to targets, stand out. The direct connections of a linear path, such as that of
@@ -90,7 +90,7 @@ class ConnectionMapDisplay:
     >>> model = DGEXRegressor(hidden_layer_sizes=(100,), max_iter=20, random_state=0).fit(data.X, data.y)
     >>> display = ConnectionMapDisplay.from_estimator(model, n_std_in=2.0, n_std_out=2.5, n_hubs=2)
     >>> [label.get_text() for label in display.plot().ax_.get_yticklabels()]
-    ['20 landmark\\ngenes', '100 hidden\\nunits', '50 target\\ngenes']
+    ['20 landmark\ngenes', '100 hidden\nunits', '50 target\ngenes']
     """
 
     ax_: Axes
@@ -247,8 +247,8 @@ class ConnectionMapDisplay:
         n_targets = np.array([hub.n_targets for hub in self.hubs])
         disc: Style = {"color": "black", "edgecolor": "white", "linewidth": 1.2, "zorder": 5}
         self.hubs_ = self.ax_.scatter(x, [level] * len(x), s=60 + 160 * n_targets / n_targets.max(), **disc)
-        points = 72 / self.ax_.get_figure(root=True).dpi
-        close = points * self.ax_.bbox.width < HUB_WIDTH * len(x)
+        width = 72 * self.ax_.bbox.width / self.figure_.dpi  # points
+        close = width < HUB_WIDTH * len(x)
         sides = cycle([BELOW, ABOVE] if close else [BESIDE])
         for place, hub in sorted(zip(x, self.hubs, strict=True), key=lambda pair: pair[0]):
             name = (f"network {hub.network}\n" if self.weights.n_networks > 1 else "") + f"unit {hub.unit}"
