@@ -512,6 +512,21 @@ def test_of_gctx_only_what_is_asked_for_is_read(tmp_path, monkeypatch):
         assert sum(read) == 100 * 300
 
 
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        ("xl/workbook.xml", "is a workbook of a spreadsheet program. Save its sheet as text"),
+        ("table.csv", "is a zip archive of table.csv, but expected arrays of NumPy .npz.. Unzip it"),
+    ],
+)
+def test_other_archives_are_called_what_they_are(tmp_path, member, message):
+    path = tmp_path / "table.xlsx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, "gene,s1\ng1,1.0\n")
+    with pytest.raises(ExpressionFileError, match=message):
+        open_expression(path)
+
+
 # What is wrong with a file is said once, and says where.
 GCT = "#1.2\n2\t2\nNAME\tDescription\ts1\ts2\ng1\tx\t1\t2\ng2\ty\t3\t4\n"
 

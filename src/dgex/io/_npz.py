@@ -113,7 +113,17 @@ def array_shapes(path: Path, file: BinaryIO) -> dict[str, tuple[tuple[int, ...],
                     f"{path}: {name!r} announces {n_bytes} bytes, but holds {entry.file_size}. Is the file complete?"
                 )
             shapes[name] = shape, dtype
+        if not shapes:
+            raise ExpressionFileError(f"{path} {what_is_in(archive.namelist())}")
     return shapes
+
+
+def what_is_in(names: list[str]) -> str:
+    """What an archive without arrays is, and what to do."""
+    if any(name.startswith("xl/") for name in names):
+        return "is a workbook of a spreadsheet program. Save its sheet as text, separated by tabs."
+    first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"is a zip archive of {first}, but expected arrays of NumPy (npz). Unzip it and pass the file inside."
 
 
 def name_array(path: Path, shapes: dict[str, Any], names: tuple[str, ...]) -> str:
