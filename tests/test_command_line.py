@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import anndata
@@ -269,6 +270,8 @@ def test_lists_of_genes_may_come_from_windows(run, folder):
         "\n".join(LANDMARKS[:4]) + "\n#1.2\n" + "\n".join(LANDMARKS[4:]),
         "\n".join(f'"{name}"' for name in LANDMARKS),
         "gene,rank\n" + "\n".join(f"{name},{rank}" for rank, name in enumerate(LANDMARKS)),
+        "gene\tsymbol\n" + "\n".join(f"{name}\tS{rank}" for rank, name in enumerate(LANDMARKS)),
+        "gene;symbol;\n" + "\n".join(f"{name};;" for name in LANDMARKS),
     ],
 )
 @pytest.mark.parametrize("compressed", [False, True])
@@ -490,6 +493,24 @@ def test_a_request_to_end_is_an_interrupt(run, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_an_interrupt_that_python_ignores_comes_again(run, monkeypatch):
+    class Dying:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def interrupted(*arguments, **options):
+        Dying()
+        for _ in range(1000):
+            time.sleep(0.01)
+        raise AssertionError("the interrupt was lost")
+
+    monkeypatch.setattr("dgex._commands._predict.predict_to_file", interrupted)
+    hook = sys.unraisablehook
+    run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--method", "ridge")
+    assert run("predict", "model.dgex", "tested.tsv", "y.gctx") == (130, "", "dgex predict: interrupted\n")
+    assert sys.unraisablehook is hook
+
+
 def test_messages_are_about_options(run, folder):
     run("train", "compendium.gctx", "model.dgex", "--landmarks", "landmarks.txt", "--quiet", *TINY)
     few = pd.read_csv("tested.tsv", sep="\t", index_col=0)
@@ -504,6 +525,10 @@ def test_messages_are_about_options(run, folder):
         == "Pass --rows genes, or --metadata a."
     )
     assert as_options("Pass missing='mean'.", ["rows"]) == "Pass missing='mean'."
+    assert as_options("Got 20 target_names. Pass landmark_names=....", []) == "Got 20 --targets. Pass --landmarks."
+    tables = ["predict", "model.dgex", "tested.tsv", "y.tsv"]
+    assert run(*tables, "--resume")[2].startswith("dgex predict: error: Got --resume")
+    assert "Call it y.tsv.gz" in run(*tables, "--compression", "9")[2]
 
 
 class Terminal(io.StringIO):
@@ -537,6 +562,38 @@ def test_it_runs_as_a_program(folder):
         "import sys; from dgex.__main__ import main; main(['info', 'compendium.gctx']); assert 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.skipif(not os.path.islink("/dev/stdout"), reason="names of open files")  # noqa: PTH114
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "link"])
+def test_the_streams_of_a_process_are_no_destinations(folder, name):
+    (folder / "link").symlink_to("/dev/stdout")
+    log = folder / "log"
+    log.write_text("earlier\n")
+    command = "from dgex._files import require_destination; from pathlib import Path; import sys;"
+    command += "require_destination(Path(sys.argv[1]))"
+    with log.open("a") as file:
+        for output in (file, subprocess.PIPE):
+            done = subprocess.run(
+                [sys.executable, "-c", command, name], stdout=output, stderr=subprocess.PIPE, text=True, check=False
+            )
+            assert "is a pipe or a device" in done.stderr
+    assert log.read_text() == "earlier\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_pipes_are_no_models(run, folder):
+    os.mkfifo("pipe")
+    status, _, said = run("predict", "pipe", "tested.tsv", "y.gctx")
+    assert status == 1
+    assert "pipe is a pipe or a device" in said
+
+
+@pytest.mark.parametrize("place", [".", "/", ".."])
+def test_folders_are_no_destinations(run, place):
+    status, _, said = run("train", "compendium.gctx", place, "--landmarks", "landmarks.txt", "--method", "ridge")
+    assert status == 1
+    assert f"{place} is a folder, but expected the name of a file" in said
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of a shell")

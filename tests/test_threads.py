@@ -2,6 +2,7 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import numpy as np
@@ -57,6 +58,33 @@ def test_they_stay_one_each_until_the_last_user_is_done():
     assert set(n_threads()) == set(threads.submit(n_threads).result()) == {1}
     second.close()
     assert set(n_threads()) == {2}
+
+
+def test_any_thread_can_have_them_and_leaves_nothing_behind():
+    def counted():
+        with threads_of_products() as threads:
+            return threads._max_workers, set(threads.submit(n_threads).result())
+
+    with threads_of_products():
+        pass
+    with ThreadPoolExecutor(1) as lasting:
+        assert lasting.submit(counted).result() == (2, {1})
+        assert set(n_threads()) == {2}
+        with blas().limit(limits=1):
+            assert set(n_threads()) == {1}
+        assert counted() == (2, {1})
+    assert set(n_threads()) == {2}
+
+
+def test_what_threads_that_live_on_have_begun_the_last_user_ends():
+    first, second = ExitStack(), ExitStack()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        one.submit(first.enter_context, threads_of_products()).result()
+        other.submit(second.enter_context, threads_of_products()).result()
+        one.submit(first.close).result()
+        assert set(n_threads()) == {1}
+        other.submit(second.close).result()
+        assert set(n_threads()) == {2}
 
 
 def test_results_come_in_the_order_of_the_items():

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 import dgex
-from dgex._signals import handled
+from dgex._signals import handled, interrupts_sent_again
 
 DESCRIPTION = """\
 Infer the expression of target genes from landmark genes.
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command, show_traceback = options.pop("command"), options.pop("traceback")
     finished = False
     try:
-        with warnings.catch_warnings(), ended_like_ctrl_c() as requests:
+        with warnings.catch_warnings(), interrupts_sent_again(), ended_like_ctrl_c() as requests:
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = show_warning
             run(command, options)
@@ -91,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def as_options(message: str, options: Collection[str]) -> str:
     """A message about parameters of functions, as one about the options that a command has."""
+    message = re.sub(r"\b(landmark|target)_names\b(=\.\.\.)?", r"--\1s", message)
+    message = message.replace("resume=True", "--resume").replace("resume=False", "leave --resume out")
 
     def option(found: re.Match[str]) -> str:
         return f"--{found[1]} {found[2]}" if found[1] in options else found[0]
@@ -223,7 +225,8 @@ def add_predict(command: argparse.ArgumentParser) -> None:
     add("destination", metavar="DESTINATION", help="file to write: .gctx, .h5ad, .parquet, .tsv or .tsv.gz")
     add_missing(command)
     add_names(command)
-    add("--compression", metavar="LEVEL", type=int, default=0, help="gzip, from 0 (none, the default) to 9")
+    levels = "gzip of GCTX, h5ad and .tsv.gz, from 0 to 9 (default: 0)"
+    add("--compression", metavar="LEVEL", type=int, default=0, help=levels)
     add("--resume", action="store_true", help="keep what is written when interrupted, and go on with it the next time")
     add("--quiet", dest="verbose", action="store_false", help="show no progress")
 

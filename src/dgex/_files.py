@@ -19,6 +19,9 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 # What the names of hidden files end in at most.
 LONGEST_ENDING = "progress"
 
+# Links that lead to a file, one after the other; systems follow 40.
+MOST_LINKS = 40
+
 # Bytes that a file takes beyond its numbers, generously.
 OVERHEAD_BYTES = 2**20
 
@@ -38,19 +41,35 @@ def followed(path: Path) -> Path:
         raise OSError(f"{path} is a link that leads to itself. Remove it, or choose another name.") from None
 
 
+def is_open_file(path: Path) -> bool:
+    """Whether a path is, or leads through, the name of a file that a process has open, such as /dev/stdout.
+
+    What is behind it, a pipe or a log, cannot be replaced by another file.
+    """
+    for _ in range(MOST_LINKS):
+        folder = Path(os.path.realpath(path.absolute().parent))
+        if folder.name == "fd" and folder.parts[1:2] in (("proc",), ("dev",)):
+            return True
+        if not path.is_symlink():
+            break
+        path = folder / path.readlink()
+    return False
+
+
 def require_destination(path: Path, *inputs: str | os.PathLike[str] | None) -> None:
     """Raise unless a file can be written there, before hours are spent on what belongs into it.
 
     `inputs` are files that it must not be one of.
     """
-    path = followed(path)
+    given, path = path, followed(path)
     folder = path.absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder} to write {path.name} into. Create it first.")
-    require_short_name(path)
+    if path.name:
+        require_short_name(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but expected the name of a file to write.")
-    if path.exists() and not path.is_file():
+    if is_open_file(given) or (path.exists() and not path.is_file()):
         raise OSError(f"{path} is a pipe or a device, but expected the name of a file to write.")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{path} cannot be written. Choose a folder that you may write to.")
@@ -73,10 +92,10 @@ def require_short_name(path: Path) -> None:
 
 def require_space(path: Path, n_bytes: int) -> None:
     """Raise unless there is room for a file of so many bytes."""
-    free = shutil.disk_usage(path.absolute().parent).free
-    if n_bytes + OVERHEAD_BYTES > free:
+    needed, free = n_bytes + OVERHEAD_BYTES, shutil.disk_usage(path.absolute().parent).free
+    if needed > free:
         raise OSError(
-            f"{path} would take {n_bytes / 1e9:.3g} GB, but {free / 1e9:.3g} GB are free there. Free some, or write "
+            f"{path} may take {needed / 1e9:.3g} GB, but {free / 1e9:.3g} GB are free there. Free some, or write "
             "elsewhere."
         )
 

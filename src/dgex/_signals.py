@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+# After an interrupt was ignored, until it comes again: the callback has returned by then.
+SECONDS_UNTIL_AGAIN = 0.05
 
 
 @contextmanager
@@ -21,6 +26,30 @@ def handled(number: int, handler: Callable[[int, FrameType | None], None]) -> It
         yield
     finally:
         signal.signal(number, previous)
+
+
+@contextmanager
+def interrupts_sent_again() -> Iterator[None]:
+    """Send interrupts again that have come where Python ignores them: in callbacks of its garbage collector."""
+    pending: list[threading.Timer] = []
+    previous = sys.unraisablehook
+
+    def send_again(ignored: sys.UnraisableHookArgs) -> None:
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            previous(ignored)
+            return
+        timer = threading.Timer(SECONDS_UNTIL_AGAIN, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
+        pending.append(timer)
+
+    sys.unraisablehook = send_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = previous
+        for timer in pending:
+            timer.cancel()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,7 +41,22 @@ def blas() -> ThreadpoolController:
 
 def one_thread() -> Any:
     """Keep products to one thread each, in this thread or in all, as the library has it."""
-    return blas().limit(limits=1)
+    with for_any_thread():
+        return blas().limit(limits=1)
+
+
+@contextmanager
+def for_any_thread() -> Iterator[None]:
+    """Set limits from whichever thread, and keep no other from it afterwards.
+
+    Since threadpoolctl 3.8 the first thread that sets a limit of OpenBLAS is the only one that can, until it ends.
+    """
+    release = getattr(OpenBLASController, "clear_controlling_thread", lambda force: None)
+    release(force=True)
+    try:
+        yield
+    finally:
+        release(force=True)
 
 
 @contextmanager
@@ -64,7 +79,8 @@ def threads_of_products() -> Iterator[ThreadPoolExecutor]:
         with _lock:
             _users -= 1
             if _users == 0:
-                _limit.restore_original_limits()
+                with for_any_thread():
+                    _limit.restore_original_limits()
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

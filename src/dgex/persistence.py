@@ -276,6 +276,8 @@ def _write(file: IO[bytes], text: bytes, arrays: Mapping[str, np.ndarray]) -> No
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, _Members, dict[str, Any]]]:
     """The archive, its arrays and its JSON; whatever shows that the file is broken becomes one error."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ModelFileError(f"{path} is a pipe or a device, and a model is not read in order. Save it first.")
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = _members(archive, os.fstat(file.fileno()).st_size)  # another save may replace what path names

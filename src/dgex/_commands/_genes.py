@@ -17,7 +17,7 @@ from dgex.io._header import DELIMITERS
 from dgex.io._identifiers import names_ids
 from dgex.io._open import has_layers, is_gct
 from dgex.io._source import damage_explained
-from dgex.io._text import GZIP, is_number, split
+from dgex.io._text import GZIP, is_missing_text, is_number, split
 from dgex.preprocessing import find_genes
 
 # Larger files are not lists of genes.
@@ -28,6 +28,8 @@ def gene_list(path: str, *, rows: str = "auto", metadata: Sequence[str] = ()) ->
     """Names of genes: one in each line of a file, or all those of a file of expression, which is read as told."""
     lines = lines_of(path)
     names = None if lines is None else lone_fields(lines)
+    if names is None and lines is not None:
+        names = first_column(lines)
     if names is not None:
         return named_genes(path, names)
     try:
@@ -35,7 +37,9 @@ def gene_list(path: str, *, rows: str = "auto", metadata: Sequence[str] = ()) ->
             require_named_columns(expression)
             return expression.gene_ids
     except ExpressionFileError as error:
-        raise ExpressionFileError(f"{error} (A list of genes has one name in each line, and nothing else.)") from error
+        raise ExpressionFileError(
+            f"{error} (A list of genes has one name in each line, or a header that begins with 'gene'.)"
+        ) from error
 
 
 def lines_of(path: str) -> list[str] | None:
@@ -59,6 +63,16 @@ def lone_fields(lines: Sequence[str]) -> list[str] | None:
     if any(len(parts) > 1 for line in fields for parts in line):
         return None
     return [line[0][0] for line in fields]
+
+
+def first_column(lines: Sequence[str]) -> list[str] | None:
+    """The first column of a table of text whose header calls it ids; None if lines are something else."""
+    for delimiter in DELIMITERS:
+        header, *rows = [split(line, delimiter, quoted=True) for line in lines]
+        further = (field for row in rows for field in row[1:] if not is_missing_text(field))
+        if len(header) > 1 and names_ids(header[0]) and not any(map(is_number, further)):
+            return [row[0] for row in rows]
+    return None
 
 
 def require_named_columns(expression: ExpressionFile) -> None:

@@ -85,6 +85,10 @@ def create_expression(
         raise ValueError(f"Got the file name {path.name!r}, but expected one that ends in {', '.join(WRITERS)}.")
     if compression not in range(10):
         raise ValueError(f"Got compression={compression!r}, but expected a whole number from 0 to 9.")
+    if compression and ending == ".tsv":
+        raise ValueError(
+            f"Got compression={compression!r} for {path.name}, which is text. Call it {path.name}.gz to compress it."
+        )
     metadata = profile_metadata or {}, gene_metadata or {}
     return WRITERS[ending](path, profile_ids, gene_ids, *metadata, compression, resume)
 

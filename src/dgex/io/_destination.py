@@ -168,10 +168,11 @@ class ExpressionWriter(ABC):
 
     def _require_space_for_the_rest(self) -> None:
         """Raise, once, if the profiles that are left do not fit, by the size of those that were written first."""
-        n_bytes = 0 if self._has_enough_space else self.part.stat().st_size - self._size_before
+        n_left = len(self.profile_ids) - self.n_written
+        n_bytes = 0 if self._has_enough_space or not n_left else self.part.stat().st_size - self._size_before
         if n_bytes >= TELLING_BYTES:
             self._has_enough_space = True
-            require_space(self.path, n_bytes * (len(self.profile_ids) - self.n_written) // max(1, self.n_written))
+            require_space(self.path, n_bytes * n_left // max(1, self.n_written))
 
     @staticmethod
     def as_read(column: np.ndarray) -> np.ndarray:
