@@ -51,6 +51,7 @@ LAYERS = {
     "_programs": 4,
     "_memory": 5,
     "_threads": 0,
+    "_near_duplicates": 0,
     "_sorting": 0,
     "_ranks": 1,
     "_gene_distances": 2,

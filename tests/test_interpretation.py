@@ -3,6 +3,7 @@
 import gzip
 import types
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -801,3 +802,77 @@ def test_genes_that_cannot_be_told_are_named(without_units):
     assert list(partial_dependence(named, X, "L2", ["T1"]).columns) == ["expression", "T1"]
     with pytest.raises(ValueError, match="1 of 12 landmarks are not in the baseline: L0"):
         landmark_attribution(named, X, method="integrated_gradients", baseline=X.mean()[1:])
+
+
+def test_targets_that_do_not_depend_on_a_landmark_are_in_no_list():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(80, 6)), rng.normal(size=(80, 60))
+    attribution = linear_attribution(KNNGeneRegressor(n_neighbors=1).fit(X, y), X, y)
+    families = {f"family {start}": [str(number) for number in range(start, start + 10)] for start in range(0, 60, 10)}
+    table = gene_set_table(attribution, families, n_top=30)
+    depends = {
+        name: int((row > 0).sum()) for name, row in zip(attribution.landmarks, attribution.magnitude, strict=True)
+    }
+    assert {name: min(depends[name], 30) for name in table["list"]} == dict(
+        zip(table["list"], table["list_size"], strict=True)
+    )
+    assert min(depends.values()) < 30
+    with pytest.raises(ValueError, match=r"lower n_std_in and n_std_out"):
+        gene_set_table(HubUnits([]), families)
+
+
+def test_a_gene_with_several_symbols_is_an_error():
+    sets = {"a": [f"S{number}" for number in range(10)]}
+    ids = [f"E{number}" for number in range(30)]
+    symbols = pd.Series([f"S{number}" for number in range(30)], index=ids)
+    once = gene_set_table(ids[:8], sets, background=ids, symbols=symbols)
+    assert once["overlap"].tolist() == [8]
+    with pytest.raises(ValueError, match=r"several symbols for E2, but expected one for each gene"):
+        gene_set_table(ids[:8], sets, background=ids, symbols=pd.concat([symbols, symbols[["E2"]]]))
+
+
+def test_genes_that_are_not_one_or_in_no_order_are_refused(frames):
+    X, y = frames
+    model = DGEXRegressor(hidden_layer_sizes=(5,), max_iter=1, random_state=0).fit(X, y)
+    attribution = landmark_attribution(model, X)
+    for several in (list(X.columns[:2]), None):
+        with pytest.raises(ValueError, match="but expected one of the landmarks: a name or a number"):
+            partial_dependence(model, X, several)
+    with pytest.raises(ValueError, match="but expected one of the targets"):
+        attribution.strongest_landmarks(list(y.columns[:2]))
+    with pytest.raises(TypeError, match="Got a set of targets, which is in no order. Pass a list"):
+        landmark_attribution(model, X, set(y.columns[:2]))
+    with pytest.raises(ValueError, match="Got targets of 2 dimensions"):
+        landmark_attribution(model, X, [list(y.columns[:2])])
+
+
+def test_linear_models_need_as_many_profiles_and_may_be_given_anndata(frames):
+    X, y = frames
+    ridge = Ridge().fit(X, y)
+    with pytest.raises(ValueError, match="expected as many profiles, in rows"):
+        linear_attribution(ridge, X, y[:5])
+    data, measured = (anndata.AnnData(frame.reset_index(drop=True).rename(str)) for frame in (X, y))
+    table = target_reliability(ridge, data, measured)
+    np.testing.assert_allclose(table["error"], genewise_mae(y, ridge.predict(X)), rtol=1e-5)
+
+
+def test_baselines_by_gene_numbers():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(40, 5)), columns=[780, 5982, 3310, 7849, 2978])
+    y = rng.normal(size=(40, 3))
+    model = DGEXRegressor(hidden_layer_sizes=(5,), max_iter=1, random_state=0).fit(X, y)
+    given, default = (
+        landmark_attribution(model, X, method="integrated_gradients", baseline=baseline)
+        for baseline in (X.mean(), None)
+    )
+    np.testing.assert_allclose(given.mean, default.mean, atol=1e-5)
+
+
+def test_a_landmark_that_was_constant_has_no_effect():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 6)), rng.normal(size=(60, 8))
+    X[:, 4] = 2.0
+    model = DGEXRegressor(hidden_layer_sizes=(12,), max_iter=2, random_state=0).fit(X, y)
+    magnitude = landmark_attribution(model, X).magnitude
+    assert (magnitude[4] == 0).all()
+    assert (np.delete(magnitude, 4, axis=0) > 0).all()

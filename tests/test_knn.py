@@ -267,3 +267,21 @@ def test_distances_of_float32_are_not_shortened_by_many_profiles():
     y = X[:, :1] + 0.04 * rng.standard_normal((len(X), 1))
     exact, single = (KNNGeneRegressor(n_neighbors=2).fit(X.astype(t), y.astype(t)) for t in (np.float64, np.float32))
     np.testing.assert_allclose(single.neighbor_distances_, exact.neighbor_distances_, rtol=2e-3)
+
+
+def test_linear_copies_of_a_target_weigh_the_same():
+    rng = np.random.default_rng(0)
+    X = rng.normal(8, 1, (50, 5))
+    y = 0.3 * X[:, [1]] + 2
+    X[:, 3] = 5 * X[:, 1] - 7
+    model = KNNGeneRegressor(n_neighbors=2, metric="correlation", weights="distance").fit(X, y)
+    distances, neighbors = model.kneighbors()
+    assert neighbors.tolist() == [[1, 3]]
+    assert distances.tolist() == [[0.0, 0.0]]
+
+
+def test_expression_whose_squares_overflow_is_refused():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 5)), rng.normal(size=(20, 3))
+    with pytest.raises(ValueError, match=r"Got expression up to .*e\+200, but expected less than 1e\+150"):
+        KNNGeneRegressor(n_neighbors=2, standardize=False).fit(1e200 * X, 1e200 * y)

@@ -1,9 +1,11 @@
 import os
 import tracemalloc
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import qnorm
 from sklearn.exceptions import NotFittedError
@@ -308,3 +310,17 @@ def test_fit_transform_keeps_frames():
     X = pd.DataFrame(tied_profiles(), columns=[f"g{number}" for number in range(200)])
     normalizer = QuantileJointNormalizer().set_output(transform="pandas")
     pd.testing.assert_frame_equal(normalizer.fit_transform(X), normalizer.transform(X))
+
+
+def test_columns_that_are_not_of_numpy():
+    frame = pd.DataFrame({"a": [5, pd.NA, 7], "b": [1.5, 2.5, 0.5]}, dtype=object)
+    expected = QuantileJointNormalizer().fit_transform(np.array([[5, 1.5], [np.nan, 2.5], [7, 0.5]]))
+    np.testing.assert_array_equal(QuantileJointNormalizer().fit_transform(frame), expected)
+    decimals = pd.DataFrame(
+        {"a": pd.array([Decimal("1.5"), Decimal("2.5")], dtype=pd.ArrowDtype(pa.decimal128(10, 2)))}
+    )
+    decimals["b"] = [2.0, 1.0]
+    np.testing.assert_array_equal(QuantileJointNormalizer().fit_transform(decimals), [[1.25, 2.25], [2.25, 1.25]])
+    for column in (pd.Categorical(["s1", "s2", "s1"]), pd.period_range("2020", periods=3, freq="D")):
+        with pytest.raises(ValueError, match=r"text columns: study"):
+            QuantileJointNormalizer().fit(pd.DataFrame({"study": column, "b": [1.0, 2.0, 3.0]}))

@@ -849,6 +849,17 @@ def test_deep_networks_and_several_of_them(pyplot, profiles):
     assert xs.max() < 1
 
 
+def test_architectures_from_columns_of_a_frame(pyplot):
+    rows = [(layers, size, 0.1, 0.3 + layers / 100 + size / 1e5) for layers in (2, 1, 0) for size in (100, 200)]
+    table = pd.DataFrame(rows, columns=["layers", "units", "dropout", "error"])[1:]
+    table.loc[table["layers"] == 0, "units"] = 0
+    display = plotting.ArchitectureDisplay(table["layers"], table["units"], table["dropout"], table["error"]).plot()
+    x, y = display.lines_[0].get_data()
+    expected = table.drop_duplicates(["layers", "units"]).sort_values(["layers", "units"])["error"]
+    np.testing.assert_allclose(y[~np.isnan(y)][-3:], expected[-3:])
+    assert np.isnan(x).sum() == 2
+
+
 @pytest.mark.parametrize("n_sizes", [1, 6])
 def test_names_of_architectures_on_narrow_axes_do_not_join(pyplot, n_sizes):
     sizes = range(1000, 1000 * (n_sizes + 1), 1000)

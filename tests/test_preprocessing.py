@@ -3,7 +3,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from dgex import preprocessing
+from dgex import _near_duplicates, preprocessing
 
 
 def test_probes_are_averaged_by_gene():
@@ -61,7 +61,7 @@ def test_exact_near_duplicates_equal_all_distances(monkeypatch):
     expected = (np.tril(distances < 0.3, k=-1)).any(axis=1)
     assert 10 < expected.sum() < 140
     np.testing.assert_array_equal(preprocessing.find_near_duplicates(X, threshold=0.3, method="exact"), expected)
-    monkeypatch.setattr(preprocessing, "DUPLICATE_BLOCK_ROWS", 13)
+    monkeypatch.setattr(_near_duplicates, "BLOCK_ROWS", 13)
     np.testing.assert_array_equal(preprocessing.find_near_duplicates(X, threshold=0.3, method="exact"), expected)
 
 
@@ -226,3 +226,21 @@ def test_profiles_without_a_platform_are_refused(platforms):
     np.testing.assert_array_equal(
         preprocessing.standardize_platforms(X, pd.Series(["a", "a", "b", "b"], dtype="string")), known
     )
+
+
+def test_labels_and_statistics_of_other_rows_or_genes_are_refused():
+    names = [f"s{number}" for number in range(6)]
+    X = pd.DataFrame(np.arange(12.0).reshape(6, 2), index=names, columns=["a", "b"])
+    platforms = pd.Series(["array", "counts"] * 3, index=names)
+    expected = preprocessing.standardize_platforms(X.to_numpy(), platforms.to_numpy())
+    np.testing.assert_array_equal(preprocessing.standardize_platforms(X, platforms), expected)
+    with pytest.raises(ValueError, match=r"6 of 6 rows of X and platforms .* platforms.loc\[X.index\]"):
+        preprocessing.standardize_platforms(X, platforms[::-1])
+    mean, scale = X.mean(), X.std()
+    assert preprocessing.standardized(X, mean, scale).shape == (6, 2)
+    with pytest.raises(ValueError, match=r"Got a scale of other genes, or in another order. Pass scale\[X.columns\]"):
+        preprocessing.standardized(X, mean, scale[::-1])
+    assert preprocessing.collapse_probes(X, ["a", "b"], {"gene": ["b"]})[0].ravel().tolist() == X["b"].tolist()
+    assert preprocessing.collapse_probes(X, ["p", "q"], {"gene": ["q"]})[0].ravel().tolist() == X["b"].tolist()
+    with pytest.raises(ValueError, match=r"2 probes are not where they are in X \(b, a\). Pass probes=X.columns"):
+        preprocessing.collapse_probes(X, ["b", "a"], {"gene": ["b"]})

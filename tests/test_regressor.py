@@ -1514,3 +1514,29 @@ def test_another_number_of_validation_sets_forgets_no_best_epoch(profiles):
         model.fit(*train, X_val=(first[0], second[0]), y_val=(first[1], second[1]))
         assert (model.best_epoch_, model.best_score_) == (0, pytest.approx(score))
         np.testing.assert_array_equal(model.predict(X), predicted)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"hidden_layer_sizes": (8, 6)},
+        {"hidden_layer_sizes": ()},
+        {"hidden_layer_sizes": (8,), "n_partitions": 2, "linear_path": True},
+        {"hidden_layer_sizes": (30,), "start": "closed_form", "linear_path": True},
+    ],
+)
+def test_landmarks_that_never_vary_in_training_do_not_count(parameters):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(5, 1, (60, 7)), rng.normal(8, 2, (60, 9))
+    X[:, [2, 6]] = 3.7, 0.0
+    model = DGEXRegressor(**parameters, solver="adamw", max_iter=3, random_state=0).fit(X, y)
+    elsewhere = X.copy()
+    elsewhere[:, [2, 6]] += rng.normal(0, 5, (60, 2))
+    np.testing.assert_array_equal(model.predict(elsewhere), model.predict(X))
+    assert not np.array_equal(model.predict(X + np.eye(7)[0]), model.predict(X))
+    # As they are, constants count.
+    model.set_params(standardize=False, start="random").fit(X, y)
+    assert not np.array_equal(model.predict(elsewhere), model.predict(X))
+    # What varies later is learned then.
+    model.set_params(standardize=True).fit(X, y).partial_fit(elsewhere, y)
+    assert not np.array_equal(model.predict(elsewhere), model.predict(X))

@@ -59,6 +59,8 @@ def frame_values(data: Any) -> Any:
     if nullable and all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in plain):
         dtype = np.float32 if all(dtype == np.float32 for dtype in plain) else np.float64
         return data.to_numpy(dtype=dtype, na_value=np.nan)
+    if any(isinstance(dtype, np.dtype) and dtype.kind == "O" for dtype in types):
+        return data.to_numpy(dtype=object, na_value=np.nan)  # NA of pandas is no number
     has_unique_names = getattr(getattr(data, "columns", None), "is_unique", True)
     return data if has_unique_names else data.to_numpy()  # scikit-learn does not take repeated names
 

@@ -20,6 +20,9 @@ TILE_TARGETS = 512
 # Products, and squares, that are summed in the type of the data: sums of many float32 lose digits.
 MULTIPLIED_ROWS, SUMMED_ROWS = 4096, 64
 
+# Squares of larger values cannot be summed in float64.
+LARGEST = 1e150
+
 # The largest values whose squares float32 can hold, sum and tell apart.
 SINGLE_RANGE = 1e-12, 1e12
 
@@ -85,6 +88,11 @@ class Sums:
         self.landmarks, self.targets = landmarks, targets
         (n_profiles, n_landmarks), n_targets = landmarks.values.shape, targets.values.shape[1]
         largest = max(largest_size(genes.values) for genes in (landmarks, targets))
+        if not largest < LARGEST:
+            raise ValueError(
+                f"Got expression up to {largest:g}, but expected less than {LARGEST:g}, so that squares can be summed. "
+                "Take logarithms, or scale the data."
+            )
         is_single = np.result_type(landmarks.values, targets.values) == np.float32
         in_range = largest == 0 or SINGLE_RANGE[0] < largest < SINGLE_RANGE[1]
         self.dtype: np.dtype[Any] = np.dtype(np.float32 if is_single and in_range else np.float64)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
 
 from dgex._validation import listed
+
+
+def position_of(gene: Any, names: np.ndarray, what: str) -> int:
+    """Where one gene, given by name or by number, is among names."""
+    if gene is None or np.ndim(gene):
+        raise ValueError(f"Got {gene!r}, but expected one of the {what}: a name or a number.")
+    return int(positions_of(gene, names, what)[0])
 
 
 def names_or_numbers(names: np.ndarray | None, size: int) -> np.ndarray:
@@ -20,7 +28,11 @@ def positions_of(genes: Any, names: np.ndarray, what: str) -> np.ndarray:
     """Where genes, given by name, by number or by a mask, are among names; None for all."""
     if genes is None:
         return np.arange(len(names))
+    if isinstance(genes, Set):
+        raise TypeError(f"Got a set of {what}, which is in no order. Pass a list.")
     mask = np.asarray(genes)
+    if mask.ndim > 1:
+        raise ValueError(f"Got {what} of {mask.ndim} dimensions, but expected a list of names or numbers.")
     if mask.dtype == object and mask.size and all(isinstance(gene, bool | np.bool_) for gene in mask.flat):
         mask = mask.astype(bool)
     if mask.dtype.kind == "b":

@@ -19,6 +19,9 @@ from dgex._statistics import divisors, gene_scaling, gene_statistics, standardiz
 # Bytes of the profiles worked on at a time in predict.
 PREDICT_BLOCK_BYTES = 2**23
 
+# Where 1 - r is less, it is rounding: the genes are linear copies of each other.
+ALIKE = 16 * np.finfo(np.float64).eps
+
 
 class KNNGeneRegressor(GeneRegressorMixin, BaseEstimator):
     """Infer each target gene as the mean of the landmark genes nearest to it (KNN-GE).
@@ -258,6 +261,7 @@ def most_correlated(X: np.ndarray, y: np.ndarray, n_neighbors: int) -> tuple[np.
     def constant_genes(squares: np.ndarray, tile: slice) -> None:
         squares[y_deviation[tile] == 0] = of_no_correlation
         squares[:, x_deviation == 0] = of_no_correlation
+        squares[squares < ALIKE * of_no_correlation] = 0.0
 
     landmarks, targets = Genes(X, x_mean, divisors(x_deviation)), Genes(y, y_mean, divisors(y_deviation))
     neighbors, squares = nearest_landmarks(landmarks, targets, n_neighbors, constant_genes)

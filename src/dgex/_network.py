@@ -108,3 +108,17 @@ def shown(parameters: Parameters, sets: TargetSets) -> Parameters:
     if len(sets) == 1:
         hidden = [Layer(kernel[0], bias[0]) for kernel, bias in hidden]
     return (*hidden, Layer(*map(sets.joined, output)))
+
+
+def ignoring_constant(parameters: Parameters, varies: Any, *, linear_path: bool) -> Parameters:
+    """A stack without weights for landmarks that never vary in training, where they are zero.
+
+    In other profiles they may vary after all, and weights that were never learned would add noise.
+    """
+    first, *others = parameters
+    layers = [first._replace(kernel=first.kernel * varies[:, None]), *others]
+    if linear_path:
+        kernel = layers[-1].kernel
+        of_units = jnp.ones(kernel.shape[-2] - len(varies), dtype=bool)
+        layers[-1] = layers[-1]._replace(kernel=kernel * jnp.concatenate([varies, of_units])[:, None])
+    return tuple(layers)

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from dgex._draws import INITIALIZATION, epoch_key
-from dgex._network import Layer, NetworkConfig, Parameters, network_keys, sum_over_profiles
+from dgex._network import Layer, NetworkConfig, Parameters, ignoring_constant, network_keys, sum_over_profiles
 from dgex._optimizer import AT_REST, OptimizerSettings, make_optimizer
 from dgex._partition import TargetSets
 from dgex._sharding import Layout, resized
@@ -110,11 +110,15 @@ def place_scaling(scaling: Scaling, sets: TargetSets, layout: Layout) -> Scaling
     )
 
 
-def initial_state(config: TrainConfig, key: jax.Array, present: jax.Array | None = None) -> TrainState:
+def initial_state(
+    config: TrainConfig, key: jax.Array, present: jax.Array | None = None, varies: jax.Array | None = None
+) -> TrainState:
     """Random parameters and an optimiser at rest; a pure function of `key`."""
     from dgex._mlp import initial_parameters
 
     parameters = initial_parameters(config.network, key, present)
+    if varies is not None:
+        parameters = ignoring_constant(parameters, varies, linear_path=config.network.linear_path)
     return TrainState(parameters, make_optimizer(config.solver, AT_REST).init(parameters))
 
 
@@ -125,12 +129,12 @@ def state_structure(config: TrainConfig) -> TrainState:
 
 
 @lru_cache(maxsize=128)
-def initial_program(config: TrainConfig, layout: Layout) -> Callable[[int, np.ndarray], TrainState]:
+def initial_program(config: TrainConfig, layout: Layout) -> Callable[[int, np.ndarray, np.ndarray], TrainState]:
     """Draws the initial state of a run from its seed, its arrays created where they will live."""
     padded = state_structure(config.padded_for(layout))
 
-    def create(seed: jax.Array, present: jax.Array) -> TrainState:
-        return resized(initial_state(config, epoch_key(seed, INITIALIZATION), present), padded)
+    def create(seed: jax.Array, present: jax.Array, varies: jax.Array) -> TrainState:
+        return resized(initial_state(config, epoch_key(seed, INITIALIZATION), present, varies), padded)
 
     return compiled(create, layout, layout.shardings(padded))
 

@@ -26,7 +26,7 @@ from dgex._memory import (
     shortage_explained,
     training_demand,
 )
-from dgex._network import Layer, NetworkConfig, Parameters
+from dgex._network import Layer, NetworkConfig, Parameters, ignoring_constant
 from dgex._optimizer import CosineDecay, LearningRateDecay
 from dgex._partition import TargetSets, target_sets
 from dgex._processes import (
@@ -42,7 +42,7 @@ from dgex._programs import Rates, Scaling, TrainConfig, place_scaling
 from dgex._rates import initial_learning_rate, learning_rate_decay, training_rates
 from dgex._sharding import Layout, devices_in_use, rounded_up
 from dgex._start import SomeProfiles, closed_form_parameters, warn_of_other_units
-from dgex._statistics import gene_scaling
+from dgex._statistics import gene_scaling, gene_statistics
 from dgex._training import (
     BestEpoch,
     EarlyStopping,
@@ -212,8 +212,11 @@ def session_on(
                 parameters = parameters_in_closed_form(
                     model, config, layout, targets, train, chosen_on, scaling, generator(seed, CLOSED_FORM)
                 )
-            run = start_run(config, layout, targets, seed, decay)
+            varies = of_the_first(devices, varying_landmarks(profiles[0], rows, scaling, model.standardize))
+            run = start_run(config, layout, targets, varies, seed, decay)
             if parameters is not None:
+                if not varies.all():
+                    parameters = ignoring_constant(parameters, varies, linear_path=model.linear_path)
                 start_from(parameters, run, config, layout, n_best)
         training = placed(profiles, rows, targets, layout, resident)
         validation = [
@@ -233,6 +236,15 @@ def session_on(
     rates = training_rates(model, config, targets, learning_rate, n_steps)
     settings = {name: getattr(model, name) for name in SETTINGS} | {"n_steps": n_steps}
     return Session(config, layout, data, rates, scaling, run, settings, demand)
+
+
+def varying_landmarks(X: np.ndarray, rows: np.ndarray, scaling: Scaling, standardize: bool) -> np.ndarray:
+    """Which landmarks are not constant in training; all if they are not standardized, as constants count then."""
+    varies = np.ones(X.shape[1], dtype=bool)
+    if standardize:
+        candidates = np.flatnonzero(scaling.x_scale == 1.0)
+        varies[candidates] = gene_statistics(X[:, candidates], rows)[1] > 0
+    return varies
 
 
 def parameters_in_closed_form(

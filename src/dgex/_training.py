@@ -135,10 +135,15 @@ class TrainingRun:
 
 
 def start_run(
-    config: TrainConfig, layout: Layout, targets: TargetSets, seed: int, decay: LearningRateDecay
+    config: TrainConfig,
+    layout: Layout,
+    targets: TargetSets,
+    varies: np.ndarray,
+    seed: int,
+    decay: LearningRateDecay,
 ) -> TrainingRun:
-    """A run before its first mini-batch."""
-    state = initial_program(config, layout)(seed, targets.present)
+    """A run before its first mini-batch; landmarks that do not vary have no weights."""
+    state = initial_program(config, layout)(seed, targets.present, varies)
     return TrainingRun(state, seed, (decay,) * len(targets))
 
 

@@ -22,6 +22,9 @@ N_LISTED = 5
 # Floats of these types are taken as they are; everything else becomes float64.
 FLOAT_TYPES = (np.float64, np.float32)
 
+# `permutation_test_score` mixes rows with their names.
+PERMUTED = " Where rows are mixed on purpose, as in a permutation test, pass y.to_numpy()."
+
 # A warning is reported at the first line that called these (`contextlib` calls what is decorated).
 LIBRARIES = ("dgex", "sklearn", "contextlib")
 
@@ -170,8 +173,17 @@ def require_same_profiles(X: Any, y: Any, names: tuple[str, str] = ("X", "y")) -
         select = f"{chosen}[{rows}.obs_names]" if are_anndata else f"{chosen}.loc[{rows}.index]"
         raise ValueError(
             f"{len(apart)} of {len(first)} {what} of {one} and {other} are not the same ({listed(apart)}). Bring "
-            f"{other} into the order of {one}: {select}."
+            f"{other} into the order of {one}: {select}.{PERMUTED if other == 'y' else ''}"
         )
+
+
+def names_others(series: Any, genes: np.ndarray | None) -> bool:
+    """Whether a series, of a number for each gene, is of other genes, or in another order."""
+    index = getattr(series, "index", None)
+    if genes is None or index is None or callable(index):
+        return False
+    names = [str(name) for name in index]
+    return names not in (genes.tolist(), [str(number) for number in range(len(names))])
 
 
 def require_alike(y_true: Any, y_pred: Any) -> None:
@@ -241,12 +253,17 @@ def _numbers(
         raise ValueError(f"Got dates in {name}, but expected expression values only. Drop those columns.")
     finite = "allow-nan" if allow_missing else True
     try:
+        values = frame_values(data)
+        if dtype == "numeric" and not all(isinstance(each, np.dtype) for each in getattr(values, "dtypes", ())):
+            dtype = FLOAT_TYPES  # scikit-learn leaves what is not NumPy's as it is
         array: np.ndarray = check_array(
-            frame_values(data), dtype=dtype, ensure_all_finite=finite, input_name=name, estimator=estimator, **checks
+            values, dtype=dtype, ensure_all_finite=finite, input_name=name, estimator=estimator, **checks
         )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         message = str(error)
-        if "could not convert string" in message:
+        if isinstance(error, TypeError) and not text_columns(data):
+            raise
+        if isinstance(error, TypeError) or "could not convert string" in message:
             message += _text_advice(data, name)
         elif "contains NaN" in message or "contains infinity" in message:
             message = message.partition("\n")[0] + _finite_advice(data, name, allow_missing=allow_missing)

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_array
 from dgex._frames import column_names, frame_values
 from dgex._statistics import divisors, gene_statistics, standardized
 from dgex._table import ComparisonTable
-from dgex._validation import FLOAT_TYPES, listed, require_alike
+from dgex._validation import FLOAT_TYPES, listed, names_others, require_alike
 
 # Bytes of temporary arrays.
 BLOCK_BYTES = 2**26
@@ -414,9 +414,7 @@ def _checked_scale(scale: Any, n_genes: int, genes: np.ndarray | None) -> np.nda
         raise ValueError(
             f"Got a scale of shape {np.shape(scale)}, but expected one number for each of the {n_genes} genes."
         )
-    index = getattr(scale, "index", None)  # of a series
-    names = None if index is None or callable(index) else [str(name) for name in index]
-    if genes is not None and names not in (None, genes.tolist(), [str(number) for number in range(n_genes)]):
+    if names_others(scale, genes):
         raise ValueError("Got a scale of other genes, or in another order. Pass scale[y.columns].")
     numbers = np.asarray(scale, dtype=np.float64)
     wrong = np.flatnonzero(~(numbers > 0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_array
 
 from dgex import _statistics
 from dgex._frames import column_names, frame_values, is_missing
-from dgex._validation import FLOAT_TYPES, listed, require_unique
+from dgex._near_duplicates import repeats_an_earlier_row, row_blocks
+from dgex._validation import FLOAT_TYPES, listed, names_others, require_same_profiles, require_unique
 
 __all__ = [
     "align_genes",
@@ -25,9 +26,6 @@ __all__ = [
     "standardized",
     "strip_version",
 ]
-
-# Profiles compared with each other at a time.
-DUPLICATE_BLOCK_ROWS = 1024
 
 # Bytes of probes gathered at a time.
 PROBE_BLOCK_BYTES = 2**26
@@ -59,7 +57,7 @@ def collapse_probes(
     Raises
     ------
     ValueError
-        If a probe is named twice, or is missing and `missing="raise"`.
+        If a probe is named twice, is missing and `missing="raise"`, or a data frame has the probes in another order.
 
     Examples
     --------
@@ -69,8 +67,15 @@ def collapse_probes(
     (array([[3., 1.],
            [5., 3.]]), array(['RFC2', 'DDR1'], dtype=object))
     """
+    given = column_names(X)
     X = check_array(frame_values(X), dtype=FLOAT_TYPES, ensure_all_finite="allow-nan")
     require_unique(probes, "probe")
+    if given is not None and set(given) == set(probes):
+        moved = [probe for probe, column in zip(probes, given, strict=True) if probe != column]
+        if moved:
+            raise ValueError(
+                f"{len(moved)} probes are not where they are in X ({listed(moved)}). Pass probes=X.columns."
+            )
     if X.shape[1] != len(probes):
         raise ValueError(f"Got {X.shape[1]} columns and {len(probes)} probe names, but expected one name per column.")
     if missing not in ("raise", "ignore"):
@@ -100,7 +105,7 @@ def collapse_probes(
     counts = np.array([len(indices) for indices in columns.values()])
     first = np.cumsum(counts) - counts
     expression = np.empty((len(X), len(columns)), dtype=X.dtype)
-    for rows in _row_blocks(len(X), PROBE_BLOCK_BYTES // (8 * len(gathered)) + 1):
+    for rows in row_blocks(len(X), PROBE_BLOCK_BYTES // (8 * len(gathered)) + 1):
         expression[rows] = np.add.reduceat(X[rows][:, gathered], first, axis=1, dtype=np.float64) / counts
     return expression, np.array(list(columns), dtype=object)
 
@@ -153,7 +158,7 @@ def find_near_duplicates(
     if method not in ("kmeans", "exact"):
         raise ValueError(f"Got method={method!r}, but expected 'kmeans' or 'exact'.")
     if method == "exact":
-        return _repeats_an_earlier_row(X, threshold)
+        return repeats_an_earlier_row(X, threshold)
     clusters = MiniBatchKMeans(
         n_clusters=min(n_clusters, len(X)), max_iter=10, batch_size=1000, n_init=3, random_state=random_state
     )
@@ -161,7 +166,7 @@ def find_near_duplicates(
     duplicate = np.zeros(len(X), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        duplicate[members] = _repeats_an_earlier_row(X[members], threshold)
+        duplicate[members] = repeats_an_earlier_row(X[members], threshold)
     return duplicate
 
 
@@ -345,6 +350,11 @@ def standardized(X: Any, mean: Any, scale: Any) -> np.ndarray:
     Z : ndarray of shape (n_profiles, n_genes)
         (X - mean) / scale; float32 if `X` is, else float64.
 
+    Raises
+    ------
+    ValueError
+        If there is not one mean and one scale for each gene, or series of them have names of other genes.
+
     Examples
     --------
     >>> from dgex.preprocessing import gene_scaling, standardized
@@ -352,6 +362,10 @@ def standardized(X: Any, mean: Any, scale: Any) -> np.ndarray:
     >>> standardized(new, *gene_scaling(train))
     array([[0., 1.]])
     """
+    genes = column_names(X)
+    for name, statistics in (("mean", mean), ("scale", scale)):
+        if names_others(statistics, genes):
+            raise ValueError(f"Got a {name} of other genes, or in another order. Pass {name}[X.columns].")
     X = check_array(frame_values(X), dtype=FLOAT_TYPES)
     mean, scale = np.asarray(mean), np.asarray(scale)
     if mean.shape != (X.shape[1],) or scale.shape != mean.shape:
@@ -381,7 +395,8 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
     Raises
     ------
     ValueError
-        If there is not one label for each profile, or a label is missing (None or NaN).
+        If there is not one label for each profile, a label is missing (None or NaN), or the rows of a data frame and
+        the labels of a series have the same names in another order.
 
     Examples
     --------
@@ -392,6 +407,7 @@ def standardize_platforms(X: Any, platforms: Sequence[Any] | np.ndarray) -> np.n
            [-1.   ],
            [ 1.   ]])
     """
+    require_same_profiles(X, platforms, ("X", "platforms"))
     X = check_array(frame_values(X), dtype=FLOAT_TYPES)
     platforms = np.asarray(platforms, dtype=object)  # text would be made of missing values among text
     if platforms.shape != (len(X),):
@@ -416,32 +432,3 @@ def _lookup(names: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     require_unique([name for name in names if name in needed], "gene")
     column = {name: index for index, name in enumerate(names)}
     return np.array([column.get(gene, -1) for gene in wanted], dtype=np.intp)
-
-
-def _repeats_an_earlier_row(X: np.ndarray, threshold: float) -> np.ndarray:
-    """Whether an earlier row is closer than the threshold, shape (n_rows,)."""
-    # Centred, so that the squared norms are small and the distances lose few digits to their difference.
-    center = X.mean(axis=0)
-    repeats = np.zeros(len(X), dtype=bool)
-    for rows in _row_blocks(len(X), DUPLICATE_BLOCK_ROWS):
-        later = X[rows] - center
-        for earlier_rows in _row_blocks(min(rows.stop, len(X)), DUPLICATE_BLOCK_ROWS):
-            earlier = later if earlier_rows == rows else X[earlier_rows] - center
-            for i, j in _close_pairs(later, earlier, threshold):
-                i, j = i + rows.start, j + earlier_rows.start
-                if j < i and not repeats[i]:
-                    repeats[i] = np.linalg.norm(X[i].astype(np.float64) - X[j]) < threshold
-    return repeats
-
-
-def _close_pairs(a: np.ndarray, b: np.ndarray, threshold: float) -> Iterator[tuple[int, int]]:
-    """Pairs of rows that may be closer than the threshold, with a margin for the rounding of the matrix product."""
-    a_squares, b_squares = (np.einsum("ij,ij->i", rows, rows)[:, None] for rows in (a, b))
-    size = a_squares + b_squares.T
-    squared = size - 2.0 * (a @ b.T)
-    margin = 16 * np.sqrt(a.shape[1]) * np.finfo(a.dtype).eps * size
-    return zip(*map(np.ndarray.tolist, np.nonzero(squared < threshold**2 + margin)), strict=True)
-
-
-def _row_blocks(n_rows: int, block_rows: int) -> Iterator[slice]:
-    return (slice(start, min(start + block_rows, n_rows)) for start in range(0, n_rows, block_rows))

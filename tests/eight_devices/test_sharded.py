@@ -159,7 +159,9 @@ def training(devices, network, batch_size=16, solver="sgd", dropout=True):
         epsilon=1e-8,
         layer_rates=(Layer(one, one),) * len(network.layer_shapes),
     )
-    run = _training.start_run(config, layout, targets, 0, LearningRateDecay(1e-3, 0.9, 1e-5))
+    run = _training.start_run(
+        config, layout, targets, np.ones(config.network.n_inputs, bool), 0, LearningRateDecay(1e-3, 0.9, 1e-5)
+    )
     return layout, config, data, Rates(rates, 0.2), run
 
 

@@ -11,13 +11,13 @@ from sklearn.utils.validation import check_array
 from dgex._base import last_step
 from dgex._derivatives import derivative_sums
 from dgex._frames import column_names, frame_values
-from dgex._genes import names_or_numbers, positions_of
+from dgex._genes import names_or_numbers, position_of, positions_of
 from dgex._plan import predicted
 from dgex._processes import own_devices
 from dgex._sharding import devices_in_use
 from dgex._statistics import gene_scaling
 from dgex._table import Table
-from dgex._validation import listed, require_same_profiles
+from dgex._validation import listed, require_as_many_profiles, require_same_profiles
 from dgex.interpretation._networks import (
     Network,
     landmark_names,
@@ -81,13 +81,13 @@ class LandmarkAttribution:
         table : Table
             "landmark", "mean", "magnitude", the largest magnitude first, and the mean of the other by its method.
         """
-        (column,) = positions_of(target, self.targets, "targets")
+        column = position_of(target, self.targets, "targets")
         order = np.argsort(-self.magnitude[:, column], kind="stable")[:n]
         columns = {"landmark": self.landmarks, "mean": self.mean[:, column], "magnitude": self.magnitude[:, column]}
         if beside is not None:
             if not np.array_equal(beside.landmarks, self.landmarks):
                 raise ValueError("Got an attribution beside with other landmarks. Compute both for the same genes.")
-            (other,) = positions_of(self.targets[column], beside.targets, "targets")
+            other = position_of(self.targets[column], beside.targets, "targets")
             columns[beside.method] = beside.mean[:, other]
         return Table(columns).rows(order)
 
@@ -106,7 +106,7 @@ class LandmarkAttribution:
         table : Table
             "target", "mean", "magnitude", the largest magnitude first.
         """
-        (row,) = positions_of(landmark, self.landmarks, "landmarks")
+        row = position_of(landmark, self.landmarks, "landmarks")
         order = np.argsort(-self.magnitude[row], kind="stable")[:n]
         columns = {"target": self.targets, "mean": self.mean[row], "magnitude": self.magnitude[row]}
         return Table(columns).rows(order)
@@ -204,6 +204,7 @@ def standardized_baseline(model: Any, baseline: Any) -> np.ndarray:
     """Where integrated gradients start, as the network sees it."""
     known = getattr(model, "feature_names_in_", None)
     if known is not None and hasattr(baseline, "reindex") and np.ndim(baseline) == 1:  # a Series by gene
+        baseline = baseline.rename(str)  # numbers of genes are text here
         missing = [gene for gene in known if gene not in baseline.index]
         if missing:
             raise ValueError(f"{len(missing)} of {len(known)} landmarks are not in the baseline: {listed(missing)}.")
@@ -271,6 +272,7 @@ def linear_attribution(model: Any, X: Any, y: Any) -> LandmarkAttribution:
     known, names = (column_names(X) if known is None else known), (column_names(y) if names is None else names)
     X, y = (np.asarray(check_array(frame_values(data), ensure_2d=False), dtype=np.float64) for data in (X, y))
     y = y.reshape(len(y), -1)
+    require_as_many_profiles(X, y)
     (center, x_scale), (_, y_scale) = gene_scaling(X), gene_scaling(y)
 
     def at(profiles: np.ndarray) -> np.ndarray:
@@ -347,7 +349,7 @@ def partial_dependence(
         raise ValueError(
             'A target is called "expression", as the column of the landmark is. Leave it out of `targets`.'
         )
-    (column,) = positions_of(landmark, landmark_names(model), "landmarks")
+    column = position_of(landmark, landmark_names(model), "landmarks")
     lowest, highest = np.percentile(Z[:, column].astype(np.float64), percentiles)
     grid = np.linspace(lowest, highest, n_points)
     curves = np.empty((n_points, len(chosen)))

@@ -16,6 +16,9 @@ from dgex._validation import listed
 from dgex.interpretation._attribution import LandmarkAttribution
 from dgex.interpretation._weights import HubUnit, HubUnits
 
+# Of the largest effect of a landmark on a target: what is less is rounding.
+SMALLEST_EFFECT = 1e-6
+
 Sets = Mapping[str, Sequence[str]]
 
 
@@ -35,7 +38,7 @@ def gene_set_table(
     ----------
     genes : HubUnit, HubUnits, LandmarkAttribution or sequence of str
         The targets of one hidden unit or of each of several; of an attribution, for every landmark the `n_top` targets
-        that depend on it most; or any list of genes.
+        that depend on it most, of those that depend on it at all; or any list of genes.
     gene_sets : str, path-like or mapping of str to sequence of str
         A file in GMT format (a set in each line: name, description and genes, separated by tabs), or sets by name.
     background : sequence of str, default=None
@@ -105,7 +108,14 @@ def gene_set_table(
             rows.append((name, tested.titles[number], overlap, size, len(found), fold, hits))
         draws.append(np.stack(np.broadcast_arrays(overlaps, n_background, tested.sizes, len(found))))
     if not by_background:
-        raise ValueError("There is no list with a gene in it. Do symbols=... name the genes of the model?")
+        raise ValueError(
+            "There is no list with a gene in it. "
+            + (
+                "Do symbols=... name the genes of the model?"
+                if symbols is not None
+                else "Of a network, no hidden unit may have major weights: lower n_std_in and n_std_out."
+            )
+        )
     of_all = np.concatenate(draws, axis=1)
     if not of_all.size:
         raise ValueError(
@@ -201,9 +211,11 @@ def _gene_lists(
                 f"Got n_top={n_top} of {len(genes.targets)} targets, but expected fewer: the list of a landmark would "
                 "be all there is. Pass a smaller n_top."
             )
+        largest = float(genes.magnitude.max(initial=0.0))
         for landmark in genes.landmarks:
-            strongest = genes.strongest_targets(landmark, n_top)["target"]
-            yield landmark, strongest, genes.targets if background is None else background
+            strongest = genes.strongest_targets(landmark, n_top)
+            depends = strongest["magnitude"] > SMALLEST_EFFECT * largest
+            yield landmark, strongest["target"][depends], genes.targets if background is None else background
     elif background is None:
         raise ValueError("Got a list of genes without background=..., the genes that could have been in it.")
     else:
@@ -213,7 +225,14 @@ def _gene_lists(
 def _translated(genes: Sequence[str] | np.ndarray, symbols: Mapping[str, str] | None) -> set[str]:
     if symbols is None:
         return set(map(str, genes))
-    return {symbols[gene] for gene in genes if isinstance(symbols.get(gene), str)}
+    found: list[Any] = [symbols.get(gene) for gene in genes]
+    several = [gene for gene, symbol in zip(genes, found, strict=True) if np.ndim(symbol)]
+    if several:
+        raise ValueError(
+            f"Got several symbols for {listed(several)}, but expected one for each gene: a dict, or a series in which "
+            "no gene is repeated."
+        )
+    return {symbol for symbol in found if isinstance(symbol, str)}
 
 
 def _some_genes(sets: Sets) -> list[str]:

@@ -54,7 +54,8 @@ def networks_of(model: Any) -> list[Network]:
     if not hasattr(model, "partition_"):
         raise TypeError(
             f"Got {type(model).__name__}, but expected a fitted DGEXRegressor, which has layers to look into. Of a "
-            "Pipeline pass the last step, model[-1], with what the steps before it make of the data."
+            "Pipeline pass the last step, model[-1], with what the steps before it make of the data; of a search its "
+            "best_estimator_."
         )
     numbers = range(int(model.partition_.max()) + 1)
     networks = []

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from dgex._base import last_step
-from dgex._frames import column_names, frame_values
+from dgex._frames import as_frame, column_names, frame_values
 from dgex._genes import names_or_numbers
 from dgex._table import Table
 from dgex._validation import require_same_profiles
@@ -76,7 +76,7 @@ def target_reliability(
     require_same_names(y, names, "y")
     require_same_profiles(X, y)
     names = column_names(y) if names is None else names
-    inferred, measured = np.asarray(model.predict(X)), np.asarray(frame_values(y))
+    inferred, measured = np.asarray(model.predict(as_frame(X))), np.asarray(frame_values(y))
     n_targets = inferred.reshape(len(inferred), -1).shape[1]
     # A single gene cannot be told from others.
     ranks = r_gene(measured, inferred) if n_targets > 1 else np.full(1, np.nan)

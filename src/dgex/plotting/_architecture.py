@@ -275,10 +275,10 @@ class ArchitectureDisplay:
             own = [i for i, other in enumerate(dropout) if other == rate or (rate is None and math.isnan(other))]
             own.sort(key=lambda i: places[i])
             # The line is interrupted, by NaN, where the number of layers changes.
-            breaks = np.flatnonzero(np.diff([self.layers[i] for i in own])) + 1
+            breaks = np.flatnonzero(np.diff(np.asarray(self.layers)[own])) + 1
             shift = min(0.09, 0.7 / len(rates)) * (number - (len(rates) - 1) / 2)
             shifted = [places[i] + shift for i in own]
-            columns = (shifted, np.take(self.errors, own), deviations[own])
+            columns = (shifted, np.asarray(self.errors)[own], deviations[own])
             x, y, bars = (np.insert(np.asarray(column, dtype=np.float64), breaks, np.nan) for column in columns)
             label = "_network" if rate is None else f"dropout {100 * rate:g}%"
             style: Style = {"marker": MARKERS[number % len(MARKERS)], "markersize": 5, "capsize": 2.5, "label": label}
@@ -290,7 +290,8 @@ class ArchitectureDisplay:
     def _name_places(self, places: Mapping[tuple[int, Units], float]) -> None:
         """Sizes below the axis, numbers of layers above the axes."""
         names = [
-            f"{size:,}" if isinstance(size, int) else "\n".join(f"{units:,}" for units in size) for _, size in places
+            f"{size:,}" if isinstance(size, int) else "\n".join(f"{units:,}" for units in size) or "none"
+            for _, size in places
         ]
         self.ax_.set_xticks(list(places.values()), names)
         positions = list(places.values())
