@@ -205,3 +205,35 @@ def test_what_is_far_from_zero_loses_no_digits_in_normal_equations(problem, monk
         F = np.concatenate(inputs(moved), axis=1).astype(np.float64)
         errors.append(np.abs(F @ output.kernel + output.bias - y).mean())
     assert errors[1] < 1.2 * errors[0]
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_validation_profiles_choose_the_share_of_units_in_normal_equations(linear, monkeypatch):
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((400, 8)).astype(np.float32)
+    hidden, bias = orthogonal_layer(8, 60, rng)
+    signal = X @ rng.standard_normal((8, 5)) if linear else np.abs(X @ hidden[:, :5])
+    y = (signal + rng.standard_normal((400, 5))).astype(np.float32)
+    monkeypatch.setattr(_closed_form, "DUAL_PROFILES", 10)
+    monkeypatch.setattr(_closed_form, "CHOOSING_PROFILES", 100)
+    attempts = {}
+    solved = _closed_form.NormalEquations.solved
+
+    def noted(equations, seen_val, y_val, compared, choices, *, keep):
+        attempts[choices.share] = solved(equations, seen_val, y_val, compared, choices, keep=keep)
+        return attempts[choices.share]
+
+    monkeypatch.setattr(_closed_form.NormalEquations, "solved", noted)
+
+    def inputs(profiles, centring=0.0):
+        return Inputs(profiles, np.abs(profiles @ hidden + bias))
+
+    ingredients = Ingredients(profile_noise=False, target_penalties=False, prior=False, centring=False)
+    output = output_layer(inputs, (X[:200], y[:200]), (X[200:], y[200:]), ingredients, np.random.default_rng(0))
+    share, (least, best) = min(attempts.items(), key=lambda item: item[1][0])
+    assert output is best
+    assert (share < max(_closed_form.SHARES)) == linear
+    for error, attempt in attempts.values():
+        inferred = np.concatenate(inputs(X[200:]), axis=1) @ attempt.kernel + attempt.bias
+        assert np.abs(inferred - y[200:]).mean() == pytest.approx(error, rel=1e-3)
+        assert error >= least

@@ -840,7 +840,7 @@ def test_genes_that_are_not_one_or_in_no_order_are_refused(frames):
             partial_dependence(model, X, several)
     with pytest.raises(ValueError, match="but expected one of the targets"):
         attribution.strongest_landmarks(list(y.columns[:2]))
-    with pytest.raises(TypeError, match="Got a set of targets, which is in no order. Pass a list"):
+    with pytest.raises(TypeError, match=r"Got a set of targets, which is in no order. Pass a list"):
         landmark_attribution(model, X, set(y.columns[:2]))
     with pytest.raises(ValueError, match="Got targets of 2 dimensions"):
         landmark_attribution(model, X, [list(y.columns[:2])])

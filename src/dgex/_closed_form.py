@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -341,49 +341,83 @@ def by_normal_equations(
     compared: np.ndarray,
     choices: Choices,
 ) -> Output:
-    """Ridge regression of many profiles, all of the same noise, with the largest share of hidden units."""
+    """Ridge regression of many profiles, all of the same noise.
+
+    More profiles may bear a larger share of the hidden units: validation profiles decide between it and the largest.
+    """
     (X, y), (X_val, y_val) = train, validation
     seen_val = inputs(X_val)
-    n_landmarks, share = seen_val.landmarks.shape[1], possible_shares(seen_val)[-1]
-    F_val = seen_val.weighted(share)
-    shift = inputs(X[:BLOCK_ROWS]).weighted(share).mean(axis=0)  # products of what is far from zero lose digits
-    y_mean, deviation = gene_statistics(y)
-    gram = np.zeros((F_val.shape[1], F_val.shape[1]))
-    products, sums = np.zeros((len(gram), y.shape[1])), np.zeros(len(gram))
-    for start in range(0, len(X), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        F = inputs(X[rows]).weighted(share) - shift
-        gram += F.T @ F
-        products += F.T @ (y[rows] - y_mean.astype(np.float32))
-        sums += F.sum(axis=0, dtype=np.float64)
-    mean = sums / len(X)
-    gram -= np.outer(mean, sums)
-    mean += shift
-    F_val = F_val - mean
+    shares = sorted({possible_shares(seen_val)[-1], choices.share}, reverse=True)
+    equations = NormalEquations.of(inputs, X, y, shares[0])
+    attempts = (
+        equations.solved(seen_val, y_val, compared, choices._replace(share=share), keep=share != shares[-1])
+        for share in shares
+    )
+    return min(attempts, key=itemgetter(0))[1]
 
-    among, with_targets = gram[:n_landmarks, :n_landmarks], products[:n_landmarks]
-    prior = choices.prior.weights(correlations_from(among, with_targets, len(X) * deviation**2))
-    of_landmarks = gram[:, :n_landmarks].copy()
-    values, vectors = scipy.linalg.eigh(gram.T, overwrite_a=True, check_finite=False, driver="evd")
-    values = np.maximum(values, 0.0)
 
-    def projected(targets: Any) -> np.ndarray:
-        """What the prior leaves over of some targets."""
-        result: np.ndarray = vectors.T @ (products[:, targets] - of_landmarks @ prior[:, targets])
-        return result
+class NormalEquations(NamedTuple):
+    """Sums over training profiles of products of inputs, and of inputs and targets, less their means."""
 
-    some, projected_val = projected(compared), F_val @ vectors
-    left_over = y_val[:, compared] - y_mean[compared] - F_val[:, :n_landmarks] @ prior[:, compared]
+    gram: np.ndarray  # (n_inputs, n_inputs)
+    products: np.ndarray  # (n_inputs, n_targets)
+    mean: np.ndarray  # of the inputs
+    y_mean: np.ndarray
+    y_squares: np.ndarray  # sums, less the mean
+    share: float  # of the hidden units among the inputs
 
-    def error(penalty: float) -> float:
-        return float(np.abs(projected_val @ (some / (values + penalty)[:, None]) - left_over).mean())
+    @classmethod
+    def of(cls, inputs: Callable[[np.ndarray], Inputs], X: np.ndarray, y: np.ndarray, share: float) -> NormalEquations:
+        """Of all profiles, block by block."""
+        shift = inputs(X[:BLOCK_ROWS]).weighted(share).mean(axis=0)  # products of what is far from zero lose digits
+        y_mean, deviation = gene_statistics(y)
+        gram = np.zeros((len(shift), len(shift)))
+        products, sums = np.zeros((len(gram), y.shape[1])), np.zeros(len(gram))
+        for start in range(0, len(X), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            F = inputs(X[rows]).weighted(share) - shift
+            gram += F.T @ F
+            products += F.T @ (y[rows] - y_mean.astype(np.float32))
+            sums += F.sum(axis=0, dtype=np.float64)
+        mean = sums / len(X)
+        gram -= np.outer(mean, sums)
+        return cls(gram, products, mean + shift, y_mean, len(X) * deviation**2, share)
 
-    penalty = min(PENALTIES, key=error)
-    scale = np.sqrt(np.repeat(seen_val.weights(share), [part.shape[1] for part in seen_val]))
-    kernel, bias = np.empty(products.shape, dtype=np.float32), np.empty(y.shape[1], dtype=np.float32)
-    for start in range(0, y.shape[1], COMPARED_TARGETS):  # all at once would take several times the memory
-        block = slice(start, start + COMPARED_TARGETS)
-        output = vectors @ (projected(block) / (values + penalty)[:, None])
-        output[:n_landmarks] += prior[:, block]
-        kernel[:, block], bias[block] = output * scale[:, None], y_mean[block] - mean @ output
-    return Output(kernel, bias, choices.centring)
+    def solved(
+        self, seen_val: Inputs, y_val: np.ndarray, compared: np.ndarray, choices: Choices, *, keep: bool
+    ) -> tuple[float, Output]:
+        """The validation error with the best penalty, and the output layer; the sums are overwritten but to `keep`."""
+        n_landmarks, sizes = seen_val.landmarks.shape[1], [part.shape[1] for part in seen_val]
+        scale = np.sqrt(np.repeat(seen_val.weights(choices.share), sizes))
+        ratio = scale / np.sqrt(np.repeat(seen_val.weights(self.share), sizes))
+        gram, products = (array.copy() if keep else array for array in (self.gram, self.products))
+        gram *= ratio
+        gram *= ratio[:, None]
+        products *= ratio[:, None]
+        mean = ratio * self.mean
+        F_val = seen_val.weighted(choices.share) - mean
+        among, with_targets = gram[:n_landmarks, :n_landmarks], products[:n_landmarks]
+        prior = choices.prior.weights(correlations_from(among, with_targets, self.y_squares))
+        of_landmarks = gram[:, :n_landmarks].copy()
+        values, vectors = scipy.linalg.eigh(gram.T, overwrite_a=True, check_finite=False, driver="evd")
+        values = np.maximum(values, 0.0)
+
+        def projected(targets: Any) -> np.ndarray:
+            """What the prior leaves over of some targets."""
+            result: np.ndarray = vectors.T @ (products[:, targets] - of_landmarks @ prior[:, targets])
+            return result
+
+        some, projected_val = projected(compared), F_val @ vectors
+        left_over = y_val[:, compared] - self.y_mean[compared] - F_val[:, :n_landmarks] @ prior[:, compared]
+
+        def error(penalty: float) -> float:
+            return float(np.abs(projected_val @ (some / (values + penalty)[:, None]) - left_over).mean())
+
+        penalty = min(PENALTIES, key=error)
+        kernel, bias = np.empty(products.shape, dtype=np.float32), np.empty(products.shape[1], dtype=np.float32)
+        for start in range(0, products.shape[1], COMPARED_TARGETS):  # all at once would take several times the memory
+            block = slice(start, start + COMPARED_TARGETS)
+            output = vectors @ (projected(block) / (values + penalty)[:, None])
+            output[:n_landmarks] += prior[:, block]
+            kernel[:, block], bias[block] = output * scale[:, None], self.y_mean[block] - mean @ output
+        return error(penalty), Output(kernel, bias, choices.centring)
