@@ -32,6 +32,7 @@ from dgex import (
     recipes,
 )
 from dgex._network import NetworkConfig
+from dgex._session import EpochObserver, Session
 from dgex._sharding import Layout, select_devices
 from dgex.datasets import make_expression_profiles
 
@@ -1379,6 +1380,55 @@ def test_training_goes_on_after_gentle_epochs_if_they_are_worth_it(profiles, mon
     start = gentle(max_iter=0).fit(*profiles)
     monkeypatch.setattr(_training, "train_epoch", one_epoch_of_error(factor * start.best_score_))
     assert gentle().fit(*profiles).n_iter_ == n_epochs
+
+
+@pytest.mark.parametrize("n_before", [1, 3])
+@pytest.mark.parametrize(("factor", "is_worth_it"), [(0.995, False), (0.98, True)])
+def test_gentle_epochs_are_judged_after_an_interruption_too(profiles, monkeypatch, n_before, factor, is_worth_it):
+    start = gentle(max_iter=0).fit(*profiles)
+    monkeypatch.setattr(_training, "train_epoch", one_epoch_of_error(factor * start.best_score_))
+    model = gentle(max_iter=7, warm_start=True)
+    ended = EpochObserver.epoch_ended
+
+    def interrupting(self, run):
+        if run.epoch == n_before:
+            raise KeyboardInterrupt
+        return ended(self, run)
+
+    monkeypatch.setattr(EpochObserver, "epoch_ended", interrupting)
+    with pytest.warns(UserWarning, match=f"interrupted after epoch {n_before}"):
+        model.fit(*profiles)
+    monkeypatch.setattr(EpochObserver, "epoch_ended", ended)
+    model.set_params(max_iter=7 - n_before).fit(*profiles)
+    assert model.n_iter_ == (7 if is_worth_it or n_before == 3 else 3)
+    # From then on, training has gone on in earnest, or stays gentle.
+    assert (max(rates_of(model)[3:], default=0.0) > 1e-4) == is_worth_it
+
+
+def test_interrupts_while_results_are_stored_lose_nothing(profiles, monkeypatch):
+    X, y = profiles
+    stored = Session.fitted_attributes
+
+    def interrupted(session):
+        signal.raise_signal(signal.SIGINT)
+        return stored(session)
+
+    monkeypatch.setattr(Session, "fitted_attributes", interrupted)
+    model = DGEXRegressor(hidden_layer_sizes=(5,), max_iter=3, random_state=0)
+    with pytest.warns(UserWarning, match=r"interrupted after epoch 3; the model of epoch \d is kept"):
+        model.fit(X, y)
+    assert model.n_iter_ == 3
+    with pytest.warns(UserWarning, match="interrupted after epoch 4; the model of epoch 4 is kept"):
+        model.partial_fit(X, y)
+    with pytest.raises(KeyboardInterrupt):
+        GridSearchCV(model, {"dropout": [0.1]}, cv=2).fit(X, y)
+
+
+def test_patience_goes_on_from_the_lowest_error_so_far(profiles):
+    model = DGEXRegressor(hidden_layer_sizes=(5,), max_iter=4, warm_start=True, early_stopping=True, random_state=0)
+    model.set_params(n_iter_no_change=2, tol=10.0).fit(*profiles)
+    assert model.n_iter_ == 3  # the first is progress below nothing
+    assert model.fit(*profiles).n_iter_ == 5
 
 
 def one_epoch_of_error(error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -102,13 +103,17 @@ def clustered_sets(y: np.ndarray, rows: np.ndarray, n_sets: int, generator: np.r
     proportional to one minus their correlation.
     """
     from sklearn.cluster import KMeans  # a fifth of what importing the regressor takes beyond JAX, and rarely needed
+    from sklearn.exceptions import ConvergenceWarning
 
     chosen = np.sort(generator.choice(rows, min(len(rows), CLUSTERING_PROFILES), replace=False))
     some = np.asarray(y[chosen])
     mean, deviation = gene_statistics(some)
     genes = standardized(some, mean, divisors(deviation)).T
     clustering = KMeans(n_sets, n_init=3, random_state=int(generator.integers(2**31)))
-    numbers = assigned(clustering.fit_transform(genes), int(np.ceil(LARGEST_SHARE * len(genes) / n_sets)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer different genes than sets
+        distances = clustering.fit_transform(genes)
+    numbers = assigned(distances, int(np.ceil(LARGEST_SHARE * len(genes) / n_sets)))
     sets = [np.flatnonzero(numbers == number) for number in range(n_sets)]
     return TargetSets(tuple(sorted(sets, key=len, reverse=True)))
 

@@ -22,6 +22,7 @@ from dgex._prediction import predict
 from dgex._processes import own_devices
 from dgex._session import EpochObserver, Session, learned_scaling, open_session, selected_attributes
 from dgex._sharding import Layout, devices_in_use
+from dgex._signals import interrupts_held_back
 
 
 class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
@@ -98,9 +99,9 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
     early_stopping : bool, default=False
         Stop when the (first) validation error has not fallen by more than `tol` for `n_iter_no_change` epochs.
     n_iter_no_change : int, default=10
-        Patience of early stopping, in epochs.
+        Patience of early stopping, in epochs of one call.
     tol : float, default=1e-4
-        Smallest fall of the validation error that early stopping counts as progress.
+        Smallest fall of the validation error, below the lowest so far, that early stopping counts as progress.
     warm_start : bool, default=False
         Whether `fit` goes on for `max_iter` more epochs with all that was learned before, and with its learning rate
         unless `learning_rate_init` has changed (a cosine starts anew).
@@ -373,7 +374,7 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         """
         going_on = hasattr(self, "_run")
         with open_session(self, X, y, X_val, y_val, going_on=going_on, validation_fraction=0.0) as session:
-            session.train(1, None, EpochObserver(session, self.verbose))
+            session.train(1, None, EpochObserver(session, self.verbose), judged=False)
             self._keep(session)
         return self
 
@@ -436,15 +437,14 @@ class DGEXRegressor(CallbackSupportMixin, GeneRegressorMixin, BaseEstimator):
         run = session.run
         if run.interrupted and (not run.is_a_model or _validation.is_one_of_many_fits()):
             raise KeyboardInterrupt
-        attributes = session.fitted_attributes()
-        forget_reliability(self)
-        self.__dict__.update(attributes)
-        if run.interrupted:
-            epochs = ", ".join(map(str, np.atleast_1d(self.best_epoch_)))
-            _validation.warn_user(
-                f"Training was interrupted {run.where}; the model of epoch {epochs} is kept. "
-                "To go on from where it stopped, set warm_start=True and fit again (if it is saved: after load_model)."
-            )
+        with interrupts_held_back() as received:  # another one, or one that came too late to stop training
+            attributes = session.fitted_attributes()
+            forget_reliability(self)
+            self.__dict__.update(attributes)
+        if received and _validation.is_one_of_many_fits():
+            raise KeyboardInterrupt
+        if run.interrupted or received:
+            _validation.warn_user(session.what_an_interrupt_has_left())
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "coefs_")

@@ -92,11 +92,27 @@ class Session:
             )
         return EarlyStopping(model.n_iter_no_change, model.tol)
 
-    def train(self, n_epochs: int, patience: EarlyStopping | None, observer: EpochObserver) -> None:
-        """Move the run on by up to so many epochs."""
+    def train(
+        self, n_epochs: int, patience: EarlyStopping | None, observer: EpochObserver, *, judged: bool = True
+    ) -> None:
+        """Move the run on by up to so many epochs, but by no others than gentle ones if these are judged in vain."""
         self.run.decay = tuple(decay.for_call(n_epochs) for decay in self.run.decay)
         with shortage_explained(self.config, self.layout, self.demand):
-            train(self.run, self.config, self.layout, self.data, self.rates, n_epochs, patience, observer)
+            train(self.run, self.config, self.layout, self.data, self.rates, n_epochs, patience, observer, judged)
+
+    def what_an_interrupt_has_left(self) -> str:
+        """Which weights are kept, and how to go on."""
+        run = self.run
+        if run.best and run.best[0].parameters is not None:
+            kept = f"the model of epoch {', '.join(map(str, run.best[0].epochs))} is kept"
+        elif run.step:
+            kept = f"its weights there are kept, of {run.step} mini-batches after epoch {run.epoch}"
+        else:
+            kept = f"the model of epoch {run.epoch} is kept"
+        return (
+            f"Training was interrupted {run.where}; {kept}. "
+            "To go on from where it stopped, set warm_start=True and fit again (if it is saved: after load_model)."
+        )
 
     def fitted_attributes(self) -> dict[str, Any]:
         """What an estimator needs to know of the run as it is now, as NumPy arrays and Python values."""
@@ -309,8 +325,8 @@ def training_rows(n_profiles: int, fraction: float, seed: int, n_wanted: int) ->
     if len(rows) < n_wanted:
         raise ValueError(
             f"Got {n_profiles} profiles, of which validation_fraction={fraction:g} holds out {len(held_out)} and "
-            f"leaves {len(rows)}, but expected at least {n_wanted} to train on. Pass more profiles, or lower "
-            "validation_fraction."
+            f"leaves {len(rows)}, but expected at least {n_wanted} to train on. Pass more profiles, or validation data "
+            "(X_val, y_val); validation_fraction=0 holds none out."
         )
     return rows, held_out
 

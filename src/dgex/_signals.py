@@ -53,10 +53,17 @@ def interrupts_sent_again() -> Iterator[None]:
 
 
 @contextmanager
-def deferred_keyboard_interrupt() -> Iterator[None]:
-    """Hold interrupts back for a moment, so that none can fall between a call and the storing of its result."""
+def interrupts_held_back() -> Iterator[list[int]]:
+    """Keep interrupts from interrupting; yields those that have come."""
     received: list[int] = []
     with handled(signal.SIGINT, lambda number, frame: received.append(number)):
+        yield received
+
+
+@contextmanager
+def deferred_keyboard_interrupt() -> Iterator[None]:
+    """Hold interrupts back for a moment, so that none can fall between a call and the storing of its result."""
+    with interrupts_held_back() as received:
         yield
     if received:
         signal.raise_signal(received[0])

@@ -51,6 +51,9 @@ ACCELERATOR_FLOPS_PER_CALL = 2e13
 # By how much gentle epochs have to lower the validation error, as a share of it, for others to follow.
 WORTHWHILE = 0.01
 
+# Validation errors that differ by more, as a share of them, are of other profiles.
+SAME_ERROR = 1e-3
+
 
 class TrainingDiverged(FloatingPointError):
     """The training error is no longer a finite number."""
@@ -122,6 +125,7 @@ class TrainingRun:
     batches: tuple[int, ...] = ()  # profiles, their fingerprint and the batch size that `step` counts in
     history: list[dict[str, float]] = field(default_factory=list)
     interrupted: bool = False
+    start_error: float = math.inf  # of a start in closed form on the first validation set
 
     @property
     def where(self) -> str:
@@ -170,19 +174,22 @@ def train(
     n_epochs: int,
     early_stopping: EarlyStopping | None = None,
     observer: Observer | None = None,
+    judged: bool = True,
 ) -> None:
     """Move a run on by up to `n_epochs` epochs.
 
     It ends earlier when `early_stopping` (on the first validation set) runs out of patience, after gentle epochs that
-    were not worth it, when the observer says so, or at a keyboard interrupt; `run` is valid and can go on after any of
-    them. (Among several processes an interrupt is passed on.)
+    were not worth it (if these are to be `judged`), when the observer says so, or at a keyboard interrupt; `run` is
+    valid and can go on after any of them. (Among several processes an interrupt is passed on.)
     """
     try:
         with deferred_keyboard_interrupt():  # a start that is kept has been measured
             resume(run, config, layout, data)
-            start = lowest = error_of_start(run, data.training.targets)
+            lowest = lowest_error(run, data.training.targets)
+            if run.epoch == 0:
+                run.start_error = lowest
         if early_stopping is not None:
-            early_stopping = replace(early_stopping, lowest=start)
+            early_stopping = replace(early_stopping, lowest=lowest)
         for _ in range(n_epochs):
             if observer is not None:
                 observer.epoch_begins()
@@ -191,11 +198,12 @@ def train(
             lowest = min([lowest, *errors[:1]])
             if early_stopping is not None:
                 early_stopping = early_stopping.update(errors[0])
-            stop = observer is not None and observer.epoch_ended(run)
-            stop = bool(exchanged(layout.devices, np.array(stop)).any())
-            was_in_vain = was_gentle and not run.decay[0].is_gentle and lowest > (1 - WORTHWHILE) * start
+            has_been_gentle = judged and was_gentle and not run.decay[0].is_gentle
+            was_in_vain = has_been_gentle and lowest > (1 - WORTHWHILE) * run.start_error
             if was_in_vain:
                 run.decay = tuple(decay.gentle_only() for decay in run.decay)
+            stop = observer is not None and observer.epoch_ended(run)
+            stop = bool(exchanged(layout.devices, np.array(stop)).any())
             if stop or was_in_vain or (early_stopping is not None and early_stopping.exhausted):
                 break
     except KeyboardInterrupt:
@@ -204,9 +212,9 @@ def train(
         run.interrupted = True
 
 
-def error_of_start(run: TrainingRun, targets: TargetSets) -> float:
-    """The error of a start in closed form on the first validation set, infinite for other runs."""
-    if run.epoch > 0 or not run.best or run.best[0].parameters is None:
+def lowest_error(run: TrainingRun, targets: TargetSets) -> float:
+    """The error of the best epoch so far, or of a start in closed form, on the first validation set; else infinite."""
+    if not run.best or run.best[0].parameters is None:
         return math.inf
     return float(np.average(run.best[0].errors, weights=targets.sizes))
 
@@ -218,7 +226,10 @@ def resume(run: TrainingRun, config: TrainConfig, layout: Layout, data: Training
     hand, and the training error on the profiles monitored now. On the data of before, nothing changes.
     """
     run.interrupted = False
+    before = lowest_error(run, data.training.targets)
     run.best = rescored(run.best, config.network, layout, data)
+    if not math.isclose(lowest_error(run, data.training.targets), before, rel_tol=SAME_ERROR):
+        run.start_error = math.inf  # it was that of other profiles
     batches = len(data.training.rows), data.fingerprint, config.batch_size
     if run.batches != batches:
         if data.holds_out and run.epoch > 0 and run.batches[:2] != batches[:2]:
