@@ -40,7 +40,6 @@ def test_no_cluster_takes_more_than_twice_its_share_and_none_is_empty():
     assert sorted(np.concatenate(sets.members)) == list(range(100))
 
 
-@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 def test_constant_genes_can_be_clustered():
     sets = clustered_sets(np.ones((10, 6)), np.arange(10), 3, np.random.default_rng(0))
     assert sorted(np.concatenate(sets.members)) == list(range(6))
