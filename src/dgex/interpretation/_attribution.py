@@ -157,7 +157,7 @@ def landmark_attribution(
     n_units) and (n_units, n_units) for every further hidden layer, times `n_steps` with integrated gradients.
 
     An attribution tells what the network uses, not what regulates what: of landmarks that vary together, it may use
-    either.
+    either. A landmark that was constant in training has no effect.
 
     References
     ----------
