@@ -9,8 +9,9 @@ from functools import cache, lru_cache
 import numpy as np
 
 # Takes contiguous float32 or float64 of shape (n_rows, n_values), finite or missing. Returns the positions (intp) in
-# the flattened array in the order of each row's values, missing ones last, as far as the leading bits tell.
-Way = Callable[[np.ndarray], np.ndarray]
+# the flattened array in the order of each row's values, missing ones last, as far as the leading bits tell; and the
+# values in that order.
+Way = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 # Times that neighbours are swapped before all are sorted. Of 10,000 float64 that are not counts, two are mostly enough.
 N_SWEEPS = 3
@@ -18,8 +19,13 @@ N_SWEEPS = 3
 # Numbers to sort in deciding on a way.
 N_TRIED, N_TRIALS = 2**13, 5
 
-# Values above this are sorted by swaps, so that the missing ones' bits are above all others'.
+# Values above this are sorted by swaps, so that the missing ones' bits are above all others'. The missing ones' last 32
+# bits are zero, as are those of many other values.
 LARGEST = np.finfo(np.float64).max * (1 - 2**-20)
+MISSING = (np.array(np.finfo(np.float64).max).view(np.uint64) >> np.uint64(32) << np.uint64(32)).view(np.float64)
+
+# Values of a row that tell, mostly, whether all have free bits.
+N_LOOKED_AT = 64
 
 
 def ascending_order(values: np.ndarray, way: Way) -> tuple[np.ndarray, np.ndarray]:
@@ -28,8 +34,7 @@ def ascending_order(values: np.ndarray, way: Way) -> tuple[np.ndarray, np.ndarra
     Returns positions (intp) and float64 values. Values of float64 that the way does not tell apart are mostly few
     pairs, which are swapped; if there are more, NumPy sorts what is by then nearly sorted.
     """
-    order = way(values)
-    ascending = np.take(values, order)
+    order, ascending = way(values)
     if not swapped_until_ascending(order, ascending):
         order = np.take(order, order_by_numpy(ascending))
         ascending = np.take(values, order)
@@ -48,20 +53,35 @@ def fastest_way() -> Way:
     )
 
 
-def by_whole_numbers(values: np.ndarray) -> np.ndarray:
+def by_whole_numbers(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sort numbers of which the last bits are their positions, as NumPy sorts positions by numbers one by one.
 
-    Of float32, which are sorted as float64, these bits are free.
+    Where these bits are free, as in float32 sorted as float64, in counts, and in what was float32, the numbers give the
+    values back.
     """
     position_bits = np.uint64((1 << values.size.bit_length()) - 1)
-    numbers = np.minimum(values, LARGEST, dtype=np.float64)
-    np.fmin(numbers, np.finfo(np.float64).max, out=numbers)  # what is missing
+    numbers = values.astype(np.float64) if values.dtype == np.float32 else np.minimum(values, LARGEST)
+    has_missing = bool(np.isnan(numbers.min()))
+    if has_missing:
+        np.fmin(numbers, MISSING, out=numbers)
     bits = numbers.view(np.uint64)
-    bits &= ~position_bits
+    is_free = are_free(bits, position_bits)
+    if not is_free:
+        bits &= ~position_bits
     bits |= positions(values.shape)
     numbers.sort(axis=1)
-    bits &= position_bits
-    return bits.view(np.intp)
+    order = (bits & position_bits).view(np.intp)
+    if not is_free:
+        return order, np.take(values, order)
+    bits &= ~position_bits
+    if has_missing:
+        numbers[numbers == MISSING] = np.nan
+    return order, numbers
+
+
+def are_free(bits: np.ndarray, some: np.uint64) -> bool:
+    """Whether some bits are zero in all integers."""
+    return not any((part & some).any() for part in (bits[:, :N_LOOKED_AT], bits))
 
 
 @lru_cache(maxsize=2)
@@ -72,13 +92,13 @@ def positions(shape: tuple[int, int]) -> np.ndarray:
     return result
 
 
-def by_digits(values: np.ndarray) -> np.ndarray:
+def by_digits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sort by the lower half of the leading 32 bits, then by the upper half, as NumPy counts integers of 16 bits."""
     first, *others = halves(leading_bits(values))
     order = order_by_numpy(first)
     for digits in others:
         order = np.take(order, order_by_numpy(np.take(digits, order)))
-    return order
+    return order, np.take(values, order)
 
 
 def order_by_numpy(values: np.ndarray) -> np.ndarray:
