@@ -28,9 +28,9 @@ def normalizer_cases() -> Iterator[Case]:
 
 
 def profiles(n_profiles: int, what: str, dtype: str) -> np.ndarray:
-    """Noise without ties, or counts of which four in ten are zero."""
+    """Noise of all the digits that the type has, nearly without ties, or counts of which four in ten are zero."""
     if what == "arrays":
-        return noise(n_profiles, N_GENES).astype(dtype)
+        return noise(n_profiles, N_GENES, dtype=np.dtype(dtype).type)
     rng = np.random.default_rng(0)
     return rng.poisson(50, (n_profiles, N_GENES)).astype(dtype) * (rng.random((n_profiles, N_GENES)) > 0.4)
 
