@@ -271,6 +271,7 @@ def test_lists_of_genes_may_come_from_windows(run, folder):
         "\n".join(f'"{name}"' for name in LANDMARKS),
         "gene,rank\n" + "\n".join(f"{name},{rank}" for rank, name in enumerate(LANDMARKS)),
         "gene\tsymbol\n" + "\n".join(f"{name}\tS{rank}" for rank, name in enumerate(LANDMARKS)),
+        "gene\tdescription\n\tnovel transcript\n" + "\n".join(f"{name} \tS" for name in LANDMARKS),
         "gene;symbol;\n" + "\n".join(f"{name};;" for name in LANDMARKS),
     ],
 )
@@ -293,6 +294,12 @@ def test_lists_of_two_columns_need_a_header(folder, separator, names, rows):
         gene_list("list", rows=rows)
     (folder / "list").write_text("\n".join([f"symbol{separator}101", *lines]))
     assert gene_list("list", rows=rows).tolist() == names
+
+
+def test_tables_of_profiles_are_no_lists(folder):
+    (folder / "table").write_text("sample;g1;g2\ns0;1,5;a\ns1;2,5;b\n")
+    with pytest.raises(ValueError, match=r"table: got .* list of genes has one name in each line"):
+        gene_list("table")
 
 
 def test_damaged_lists_are_said_to_be_so(folder):

@@ -1647,3 +1647,15 @@ def test_bytes_that_no_text_has_are_named(tmp_path):
     path.write_bytes(gzip.compress(b""))
     with pytest.raises(ExpressionFileError, match="is empty, though compressed by gzip"):
         open_expression(path)
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="names of open files")
+def test_links_to_open_files_are_no_destinations(tmp_path):
+    link = tmp_path / "table.tsv"
+    with (tmp_path / "log").open("w") as log:
+        link.symlink_to(f"/dev/fd/{log.fileno()}")
+        with pytest.raises(OSError, match=r"table.tsv is a pipe or a device, or a file that is open"):
+            write_expression(link, [[1.0]], profile_ids=["a"], gene_ids=["g"])
+    folder = tmp_path / "dev" / "fd"
+    folder.mkdir(parents=True)
+    write_expression(folder / "table.tsv", [[1.0]], profile_ids=["a"], gene_ids=["g"])

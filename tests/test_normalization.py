@@ -324,3 +324,8 @@ def test_columns_that_are_not_of_numpy():
     for column in (pd.Categorical(["s1", "s2", "s1"]), pd.period_range("2020", periods=3, freq="D")):
         with pytest.raises(ValueError, match=r"text columns: study"):
             QuantileJointNormalizer().fit(pd.DataFrame({"study": column, "b": [1.0, 2.0, 3.0]}))
+
+
+def test_a_series_is_no_table():
+    with pytest.raises(ValueError, match="Expected a 2-dimensional container"):
+        QuantileJointNormalizer().fit(pd.Series(np.arange(5.0)))

@@ -22,6 +22,8 @@ def test_probes_are_averaged_by_gene():
 def test_probes_that_are_missing():
     X = np.ones((2, 2))
     genes = {"A": ["p0", "p9"], "B": ["p8"], "C": ["p1"]}
+    with pytest.raises(ValueError, match="Got 2 columns and 3 probe names"):
+        preprocessing.collapse_probes(X, ["b", "a", "c"], {"gene": ["b"]})
     with pytest.raises(ValueError, match=r"2 probes are not in the data: p9, p8"):
         preprocessing.collapse_probes(X, ["p0", "p1"], genes)
     expression, names = preprocessing.collapse_probes(X, ["p0", "p1"], genes, missing="ignore")
@@ -242,5 +244,7 @@ def test_labels_and_statistics_of_other_rows_or_genes_are_refused():
         preprocessing.standardized(X, mean, scale[::-1])
     assert preprocessing.collapse_probes(X, ["a", "b"], {"gene": ["b"]})[0].ravel().tolist() == X["b"].tolist()
     assert preprocessing.collapse_probes(X, ["p", "q"], {"gene": ["q"]})[0].ravel().tolist() == X["b"].tolist()
+    with pytest.raises(ValueError, match="Got 2 columns and 3 probe names"):
+        preprocessing.collapse_probes(X, ["b", "a", "c"], {"gene": ["b"]})
     with pytest.raises(ValueError, match=r"2 probes are not where they are in X \(b, a\). Pass probes=X.columns"):
         preprocessing.collapse_probes(X, ["b", "a"], {"gene": ["b"]})

@@ -1424,6 +1424,41 @@ def test_interrupts_while_results_are_stored_lose_nothing(profiles, monkeypatch)
         GridSearchCV(model, {"dropout": [0.1]}, cv=2).fit(X, y)
 
 
+@pytest.mark.parametrize("ignored", [True, False])
+def test_interrupts_that_others_handle_are_theirs(profiles, monkeypatch, ignored):
+    handled = []
+    own = signal.SIG_IGN if ignored else lambda number, frame: handled.append(number)
+    stored = Session.fitted_attributes
+
+    def interrupted(session):
+        signal.raise_signal(signal.SIGINT)
+        return stored(session)
+
+    monkeypatch.setattr(Session, "fitted_attributes", interrupted)
+    before = signal.signal(signal.SIGINT, own)
+    try:
+        DGEXRegressor(hidden_layer_sizes=(5,), max_iter=1, random_state=0).fit(*profiles)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(handled) == (0 if ignored else 1)
+
+
+def test_an_interrupt_at_the_end_of_the_last_gentle_epoch_does_not_lose_the_verdict(profiles, monkeypatch):
+    monkeypatch.setattr(_training, "WORTHWHILE", np.inf)
+    updated = _training.updated_best
+
+    def interrupted(best, parameters, epoch, *more):
+        if epoch == 3:
+            signal.raise_signal(signal.SIGINT)
+        return updated(best, parameters, epoch, *more)
+
+    monkeypatch.setattr(_training, "updated_best", interrupted)
+    with pytest.warns(UserWarning, match="interrupted after epoch 3"):
+        model = gentle(max_iter=7, warm_start=True).fit(*profiles)
+    model.set_params(max_iter=4).fit(*profiles)
+    assert 0 < max(rates_of(model)[3:]) <= 1e-4
+
+
 def test_patience_goes_on_from_the_lowest_error_so_far(profiles):
     model = DGEXRegressor(hidden_layer_sizes=(5,), max_iter=4, warm_start=True, early_stopping=True, random_state=0)
     model.set_params(n_iter_no_change=2, tol=10.0).fit(*profiles)

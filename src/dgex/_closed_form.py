@@ -390,10 +390,11 @@ class NormalEquations(NamedTuple):
         n_landmarks, sizes = seen_val.landmarks.shape[1], [part.shape[1] for part in seen_val]
         scale = np.sqrt(np.repeat(seen_val.weights(choices.share), sizes))
         ratio = scale / np.sqrt(np.repeat(seen_val.weights(self.share), sizes))
-        gram, products = (array.copy() if keep else array for array in (self.gram, self.products))
-        gram *= ratio
-        gram *= ratio[:, None]
-        products *= ratio[:, None]
+        gram = self.gram.copy() if keep else self.gram
+        products = self.products
+        if choices.share != self.share:
+            for array, factors in ((gram, ratio), (gram, ratio[:, None]), (products, ratio[:, None])):
+                array *= factors
         mean = ratio * self.mean
         F_val = seen_val.weighted(choices.share) - mean
         among, with_targets = gram[:n_landmarks, :n_landmarks], products[:n_landmarks]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,9 @@ LONGEST_ENDING = "progress"
 # Links that lead to a file, one after the other; systems follow 40.
 MOST_LINKS = 40
 
+# Where systems keep what a process has open.
+OPEN_FILES = re.compile(r"/dev/fd|/proc/[^/]+/(task/[^/]+/)?fd")
+
 # Bytes that a file takes beyond its numbers, generously.
 OVERHEAD_BYTES = 2**20
 
@@ -32,13 +36,19 @@ def hidden(path: Path, ending: str) -> Path:
 
 
 def followed(path: Path) -> Path:
-    """The file that a link leads to, or the path itself."""
+    """The file that a link leads to, or the path itself; an error for what a process has open, such as /dev/stdout."""
     try:
-        return path.resolve() if path.is_symlink() else path
+        is_stream, target = is_open_file(path), path.resolve() if path.is_symlink() else path
     except (OSError, RuntimeError) as error:
         if getattr(error, "errno", None) == errno.ENAMETOOLONG:
             return path
         raise OSError(f"{path} is a link that leads to itself. Remove it, or choose another name.") from None
+    if is_stream:
+        raise OSError(
+            f"{path} is a pipe or a device, or a file that is open under that name, but expected the name of a file to "
+            "write."
+        )
+    return target
 
 
 def is_open_file(path: Path) -> bool:
@@ -48,7 +58,7 @@ def is_open_file(path: Path) -> bool:
     """
     for _ in range(MOST_LINKS):
         folder = Path(os.path.realpath(path.absolute().parent))
-        if folder.name == "fd" and folder.parts[1:2] in (("proc",), ("dev",)):
+        if OPEN_FILES.fullmatch(folder.as_posix()):
             return True
         if not path.is_symlink():
             break
@@ -61,7 +71,7 @@ def require_destination(path: Path, *inputs: str | os.PathLike[str] | None) -> N
 
     `inputs` are files that it must not be one of.
     """
-    given, path = path, followed(path)
+    path = followed(path)
     folder = path.absolute().parent
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder} to write {path.name} into. Create it first.")
@@ -69,7 +79,7 @@ def require_destination(path: Path, *inputs: str | os.PathLike[str] | None) -> N
         require_short_name(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but expected the name of a file to write.")
-    if is_open_file(given) or (path.exists() and not path.is_file()):
+    if path.exists() and not path.is_file():
         raise OSError(f"{path} is a pipe or a device, but expected the name of a file to write.")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{path} cannot be written. Choose a folder that you may write to.")

@@ -54,10 +54,14 @@ def interrupts_sent_again() -> Iterator[None]:
 
 @contextmanager
 def interrupts_held_back() -> Iterator[list[int]]:
-    """Keep interrupts from interrupting; yields those that have come."""
+    """Keep interrupts from interrupting; yields those that have come. Handlers of others are called afterwards."""
     received: list[int] = []
-    with handled(signal.SIGINT, lambda number, frame: received.append(number)):
+    others: list[int] = []
+    kept = received if signal.getsignal(signal.SIGINT) is signal.default_int_handler else others
+    with handled(signal.SIGINT, lambda number, frame: kept.append(number)):
         yield received
+    if others:
+        signal.raise_signal(others[0])
 
 
 @contextmanager

@@ -182,6 +182,7 @@ def train(
     were not worth it (if these are to be `judged`), when the observer says so, or at a keyboard interrupt; `run` is
     valid and can go on after any of them. (Among several processes an interrupt is passed on.)
     """
+    was_gentle = False
     try:
         with deferred_keyboard_interrupt():  # a start that is kept has been measured
             resume(run, config, layout, data)
@@ -193,15 +194,13 @@ def train(
         for _ in range(n_epochs):
             if observer is not None:
                 observer.epoch_begins()
-            was_gentle = run.decay[0].is_gentle
+            was_gentle = judged and run.decay[0].is_gentle
             errors = train_epoch(run, config, layout, data, rates)
             lowest = min([lowest, *errors[:1]])
             if early_stopping is not None:
                 early_stopping = early_stopping.update(errors[0])
-            has_been_gentle = judged and was_gentle and not run.decay[0].is_gentle
-            was_in_vain = has_been_gentle and lowest > (1 - WORTHWHILE) * run.start_error
-            if was_in_vain:
-                run.decay = tuple(decay.gentle_only() for decay in run.decay)
+            was_in_vain = was_gentle and has_been_in_vain(run, lowest)
+            was_gentle = False
             stop = observer is not None and observer.epoch_ended(run)
             stop = bool(exchanged(layout.devices, np.array(stop)).any())
             if stop or was_in_vain or (early_stopping is not None and early_stopping.exhausted):
@@ -209,7 +208,17 @@ def train(
     except KeyboardInterrupt:
         if len(process_numbers(layout.devices)) > 1:
             raise  # the others may be at another mini-batch
+        if was_gentle:
+            has_been_in_vain(run, lowest_error(run, data.training.targets))
         run.interrupted = True
+
+
+def has_been_in_vain(run: TrainingRun, lowest: float) -> bool:
+    """Whether the last gentle epoch is over and the lowest error not low enough for others; it then stays gentle."""
+    in_vain = not run.decay[0].is_gentle and lowest > (1 - WORTHWHILE) * run.start_error
+    if in_vain:
+        run.decay = tuple(decay.gentle_only() for decay in run.decay)
+    return in_vain
 
 
 def lowest_error(run: TrainingRun, targets: TargetSets) -> float:

@@ -254,7 +254,8 @@ def _numbers(
     finite = "allow-nan" if allow_missing else True
     try:
         values = frame_values(data)
-        if dtype == "numeric" and not all(isinstance(each, np.dtype) for each in getattr(values, "dtypes", ())):
+        types = getattr(values, "dtypes", ())  # one of a series
+        if dtype == "numeric" and np.ndim(types) and not all(isinstance(each, np.dtype) for each in types):
             dtype = FLOAT_TYPES  # scikit-learn leaves what is not NumPy's as it is
         array: np.ndarray = check_array(
             values, dtype=dtype, ensure_all_finite=finite, input_name=name, estimator=estimator, **checks

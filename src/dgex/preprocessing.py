@@ -70,7 +70,7 @@ def collapse_probes(
     given = column_names(X)
     X = check_array(frame_values(X), dtype=FLOAT_TYPES, ensure_all_finite="allow-nan")
     require_unique(probes, "probe")
-    if given is not None and set(given) == set(probes):
+    if given is not None and len(given) == len(probes) and set(given) == set(probes):
         moved = [probe for probe, column in zip(probes, given, strict=True) if probe != column]
         if moved:
             raise ValueError(

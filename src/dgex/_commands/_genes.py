@@ -14,7 +14,7 @@ from dgex._validation import listed
 from dgex.io import ExpressionFile, ExpressionFileError, open_expression
 from dgex.io._delimited import PROFILE_ID
 from dgex.io._header import DELIMITERS
-from dgex.io._identifiers import names_ids
+from dgex.io._identifiers import CALLED_GENES, CALLED_PROFILES, names_ids
 from dgex.io._open import has_layers, is_gct
 from dgex.io._source import damage_explained
 from dgex.io._text import GZIP, is_missing_text, is_number, split
@@ -28,7 +28,7 @@ def gene_list(path: str, *, rows: str = "auto", metadata: Sequence[str] = ()) ->
     """Names of genes: one in each line of a file, or all those of a file of expression, which is read as told."""
     lines = lines_of(path)
     names = None if lines is None else lone_fields(lines)
-    if names is None and lines is not None:
+    if names is None and lines is not None and rows != "profiles":
         names = first_column(lines)
     if names is not None:
         return named_genes(path, names)
@@ -38,7 +38,7 @@ def gene_list(path: str, *, rows: str = "auto", metadata: Sequence[str] = ()) ->
             return expression.gene_ids
     except ExpressionFileError as error:
         raise ExpressionFileError(
-            f"{error} (A list of genes has one name in each line, or a header that begins with 'gene'.)"
+            f"{error} (A list of genes has one name in each line, or a header such as 'gene', 'number'.)"
         ) from error
 
 
@@ -51,28 +51,33 @@ def lines_of(path: str) -> list[str] | None:
     if len(content) == LARGEST_LIST or b"\0" in content or is_gct(content.removeprefix(BOM_UTF8)):
         return None
     try:
-        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8: {error}. Save it as UTF-8.") from error
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def lone_fields(lines: Sequence[str]) -> list[str] | None:
     """The only field of each line, without quotation marks; None if a line has several."""
-    fields = [[split(line, delimiter, quoted=True) for delimiter in DELIMITERS] for line in lines]
+    fields = [[split(line.strip(), delimiter, quoted=True) for delimiter in DELIMITERS] for line in lines]
     if any(len(parts) > 1 for line in fields for parts in line):
         return None
     return [line[0][0] for line in fields]
 
 
 def first_column(lines: Sequence[str]) -> list[str] | None:
-    """The first column of a table of text whose header calls it ids; None if lines are something else."""
+    """The first column of a table of text whose header calls it genes; None if lines are something else."""
     for delimiter in DELIMITERS:
         header, *rows = [split(line, delimiter, quoted=True) for line in lines]
         further = (field for row in rows for field in row[1:] if not is_missing_text(field))
-        if len(header) > 1 and names_ids(header[0]) and not any(map(is_number, further)):
-            return [row[0] for row in rows]
+        if len(header) > 1 and calls_genes(header[0]) and not any(map(is_number, further)):
+            return [row[0].strip() for row in rows if row[0].strip()]
     return None
+
+
+def calls_genes(name: str) -> bool:
+    """Whether a column is called like one of the ids of genes, and not of profiles."""
+    return names_ids(name) and CALLED_GENES.search(name) is not None and CALLED_PROFILES.search(name) is None
 
 
 def require_named_columns(expression: ExpressionFile) -> None:
