@@ -24,6 +24,9 @@ N_TRIED, N_TRIALS = 2**13, 5
 LARGEST = np.finfo(np.float64).max * (1 - 2**-20)
 MISSING = (np.array(np.finfo(np.float64).max).view(np.uint64) >> np.uint64(32) << np.uint64(32)).view(np.float64)
 
+# The bits that float32 has none of, when it is float64.
+FREE_IN_SINGLE = 2**29
+
 # Values of a row that tell, mostly, whether all have free bits.
 N_LOOKED_AT = 64
 
@@ -65,14 +68,16 @@ def by_whole_numbers(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if has_missing:
         np.fmin(numbers, MISSING, out=numbers)
     bits = numbers.view(np.uint64)
-    is_free = are_free(bits, position_bits)
+    is_free = (values.dtype == np.float32 and position_bits < FREE_IN_SINGLE) or are_free(bits, position_bits)
     if not is_free:
         bits &= ~position_bits
     bits |= positions(values.shape)
     numbers.sort(axis=1)
-    order = (bits & position_bits).view(np.intp)
     if not is_free:
+        bits &= position_bits
+        order = bits.view(np.intp)
         return order, np.take(values, order)
+    order = (bits & position_bits).view(np.intp)
     bits &= ~position_bits
     if has_missing:
         numbers[numbers == MISSING] = np.nan
@@ -81,7 +86,7 @@ def by_whole_numbers(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def are_free(bits: np.ndarray, some: np.uint64) -> bool:
     """Whether some bits are zero in all integers."""
-    return not any((part & some).any() for part in (bits[:, :N_LOOKED_AT], bits))
+    return all(not np.bitwise_or.reduce(part, axis=None) & some for part in (bits[:, :N_LOOKED_AT], bits))
 
 
 @lru_cache(maxsize=2)
