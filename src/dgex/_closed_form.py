@@ -414,11 +414,11 @@ class NormalEquations(NamedTuple):
         def error(penalty: float) -> float:
             return float(np.abs(projected_val @ (some / (values + penalty)[:, None]) - left_over).mean())
 
-        penalty = min(PENALTIES, key=error)
+        least, penalty = min((error(penalty), penalty) for penalty in PENALTIES)
         kernel, bias = np.empty(products.shape, dtype=np.float32), np.empty(products.shape[1], dtype=np.float32)
         for start in range(0, products.shape[1], COMPARED_TARGETS):  # all at once would take several times the memory
             block = slice(start, start + COMPARED_TARGETS)
             output = vectors @ (projected(block) / (values + penalty)[:, None])
             output[:n_landmarks] += prior[:, block]
             kernel[:, block], bias[block] = output * scale[:, None], self.y_mean[block] - mean @ output
-        return error(penalty), Output(kernel, bias, choices.centring)
+        return least, Output(kernel, bias, choices.centring)

@@ -38,17 +38,22 @@ def hidden(path: Path, ending: str) -> Path:
 def followed(path: Path) -> Path:
     """The file that a link leads to, or the path itself; an error for what a process has open, such as /dev/stdout."""
     try:
-        is_stream, target = is_open_file(path), path.resolve() if path.is_symlink() else path
+        is_open, target = is_open_file(path), path.resolve() if path.is_symlink() else path
     except (OSError, RuntimeError) as error:
         if getattr(error, "errno", None) == errno.ENAMETOOLONG:
             return path
         raise OSError(f"{path} is a link that leads to itself. Remove it, or choose another name.") from None
-    if is_stream:
+    if is_open:
         raise OSError(
             f"{path} is a pipe or a device, or a file that is open under that name, but expected the name of a file to "
             "write."
         )
     return target
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path is that of a pipe or a device."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def is_open_file(path: Path) -> bool:
@@ -79,7 +84,7 @@ def require_destination(path: Path, *inputs: str | os.PathLike[str] | None) -> N
         require_short_name(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, but expected the name of a file to write.")
-    if path.exists() and not path.is_file():
+    if is_stream(path):
         raise OSError(f"{path} is a pipe or a device, but expected the name of a file to write.")
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{path} cannot be written. Choose a folder that you may write to.")

@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator
 from dgex import __version__
 from dgex._base import last_step
 from dgex._encoding import ARRAY_KINDS, CONTENTS, Decoder, Encoder, ModelFileError, is_plain, versions
-from dgex._files import require_space, whole
+from dgex._files import is_stream, require_space, whole
 from dgex._validation import warn_user
 
 __all__ = ["ModelFileError", "is_model_file", "load_model", "model_summary", "save_model"]
@@ -276,7 +276,7 @@ def _write(file: IO[bytes], text: bytes, arrays: Mapping[str, np.ndarray]) -> No
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, _Members, dict[str, Any]]]:
     """The archive, its arrays and its JSON; whatever shows that the file is broken becomes one error."""
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if is_stream(path):
         raise ModelFileError(f"{path} is a pipe or a device, and a model is not read in order. Save it first.")
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:

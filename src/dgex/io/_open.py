@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dgex._files import is_stream
 from dgex._frames import is_anndata
 from dgex.io._anndata import AnnDataExpression
 from dgex.io._delimited import DelimitedFile
@@ -89,7 +90,7 @@ def open_expression(
             "what `model.predict` takes."
         )
     path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if is_stream(path):
         raise ExpressionFileError(f"{path} is a pipe or a device, and a file is read more than once. Save it first.")
     metadata = [metadata] if isinstance(metadata, str) else metadata
     magic = first_bytes(path)
